@@ -1,0 +1,204 @@
+"""The model over HTTP, in OpenAI's protocol. Bot, evals and engine speak to it through this alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import openai
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from serving.records import CopydeskError, Version
+from serving.store import BASE
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
+
+
+class EngineUnavailable(CopydeskError):
+    """Nobody answers, or the answer broke off: worth another try once the engine is back."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a completion is drawn. `seed` is for evaluation only: on vLLM's CPU build a seed can end the engine."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_tokens: int = 256
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next characters of a streamed completion."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_s: float | None
+    total_s: float
+    finish_reason: str
+
+
+class ModelClient:
+    """Chat completions and adapters of one endpoint.
+
+    Args:
+        endpoint: "http://host:port" or "unix:///path/of/a/socket".
+    """
+
+    def __init__(self, endpoint: str, key: str = "none") -> None:
+        self.endpoint = endpoint
+        url = urlsplit(endpoint)
+        transport = httpx.AsyncHTTPTransport(uds=url.path) if url.scheme == "unix" else None
+        base = "http://engine" if url.scheme == "unix" else endpoint.removesuffix("/").removesuffix("/v1")
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            base_url=base,
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=None),
+        )
+        self._openai = AsyncOpenAI(api_key=key, base_url=f"{base}/v1", http_client=self._http, max_retries=0)
+
+    async def __aenter__(self) -> ModelClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._openai.close()
+
+    async def stream(
+        self, messages: list[dict[str, str]], model: str, sampling: Sampling
+    ) -> AsyncIterator[Piece | Completion]:
+        """Pieces as they come, and last the whole Completion.
+
+        Raises:
+            EngineUnavailable: nobody answers, or the stream breaks off; nothing of it counts.
+            CopydeskError: the endpoint refuses the request (unknown model, prompt too long).
+        """
+        started = time.monotonic()
+        first: float | None = None
+        parts: list[str] = []
+        finish, usage = "", None
+        with _translated():
+            chunks = await self._openai.chat.completions.create(
+                model=model,
+                messages=_typed(messages),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=sampling.seed if sampling.seed is not None else openai.omit,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                for choice in chunk.choices:
+                    finish = choice.finish_reason or finish
+                    if choice.delta.content:
+                        if first is None:
+                            first = time.monotonic() - started
+                        parts.append(choice.delta.content)
+                        yield Piece(choice.delta.content)
+        if not finish:
+            raise EngineUnavailable("The engine stopped in the middle of the draft.")
+        yield Completion(
+            "".join(parts).strip(),
+            model,
+            usage.prompt_tokens if usage else 0,
+            usage.completion_tokens if usage else 0,
+            first,
+            time.monotonic() - started,
+            finish,
+        )
+
+    async def complete(self, messages: list[dict[str, str]], model: str, sampling: Sampling) -> Completion:
+        """The whole completion; raises as `stream` does."""
+        started = time.monotonic()
+        with _translated():
+            answer = await self._openai.chat.completions.create(
+                model=model,
+                messages=_typed(messages),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=sampling.seed if sampling.seed is not None else openai.omit,
+            )
+        choice, usage = answer.choices[0], answer.usage
+        return Completion(
+            (choice.message.content or "").strip(),
+            model,
+            usage.prompt_tokens if usage else 0,
+            usage.completion_tokens if usage else 0,
+            None,
+            time.monotonic() - started,
+            choice.finish_reason,
+        )
+
+    async def models(self) -> list[str]:
+        """The names that the endpoint serves: the base model and the adapters it knows."""
+        with _translated():
+            return [model.id for model in (await self._openai.models.list()).data]
+
+    async def healthy(self) -> bool:
+        try:
+            return (await self._http.get("/health", timeout=CONNECT_TIMEOUT_S)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def ensure_loaded(self, version: Version) -> None:
+        """Make a version known by its name and path, once. The name is never reused for other files.
+
+        Raises:
+            CopydeskError: the endpoint refuses the adapter.
+        """
+        if version.name in await self.models():
+            return
+        await self._adapter("load_lora_adapter", {"lora_name": version.name, "lora_path": version.path}, version.name)
+
+    async def unload(self, name: str) -> None:
+        if name != BASE and name in await self.models():
+            await self._adapter("unload_lora_adapter", {"lora_name": name}, name)
+
+    async def _adapter(self, verb: str, body: dict[str, str], name: str) -> None:
+        try:
+            answer = await self._http.post(f"/v1/{verb}", json=body)
+        except httpx.HTTPError as error:
+            raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
+        # 400 with "already": another process was faster, which is as good.
+        if answer.is_error and "already" not in answer.text:
+            raise CopydeskError(f"The engine refused {name}: {answer.text[:300]}")
+
+
+def _typed(messages: list[dict[str, str]]) -> list[ChatCompletionMessageParam]:
+    return messages  # type: ignore[return-value]  # the same JSON, as openai's union of TypedDicts
+
+
+class _translated:  # noqa: N801  (used as a verb)
+    """openai's and httpx's exceptions as ours, for `with`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, openai.APIStatusError) and error.status_code < 500:
+            raise CopydeskError(f"The engine refused the request: {error.message[:300]}") from error
+        if isinstance(error, openai.APIError | httpx.HTTPError):
+            raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error

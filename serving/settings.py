@@ -1,0 +1,65 @@
+"""Everything that a person can set, read from the environment and .env once, at each entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serving.records import CopydeskError
+
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # arrives inside a Python package; see serving.model
+
+
+class Settings(BaseSettings):
+    """Fields are named as their environment variables, in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    copydesk_home: Path = Field(Path("var"), description="database, adapters, models, logs")
+    copydesk_model: str = Field(EMBEDDED_MODEL, description="base model: a name or a directory")
+    copydesk_endpoint: str = Field("", description="an engine that somebody else runs; empty starts our own")
+    copydesk_channel: str = Field("", description="Slack channel id that scorecards are posted to")
+    copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field((), description="Slack user ids that may promote")
+    slack_bot_token: str = ""
+    slack_app_token: str = ""
+    slack_api_url: str = "https://slack.com/api/"
+
+    @field_validator("copydesk_leads", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @property
+    def database(self) -> Path:
+        return self.copydesk_home / "copydesk.db"
+
+    @property
+    def adapters(self) -> Path:
+        return self.copydesk_home / "adapters"
+
+    @property
+    def models(self) -> Path:
+        return self.copydesk_home / "models"
+
+    @property
+    def logs(self) -> Path:
+        return self.copydesk_home / "logs"
+
+    @property
+    def endpoint(self) -> str:
+        """Where the model answers: http(s)://…, or unix:///path/of/the/socket for our own engine."""
+        return self.copydesk_endpoint or f"unix://{(self.copydesk_home / 'engine' / 'engine.sock').resolve()}"
+
+
+def read_settings() -> Settings:
+    """Raises CopydeskError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = ", ".join(".".join(str(part) for part in issue["loc"]).upper() for issue in error.errors())
+        raise CopydeskError(
+            f"These settings cannot be read: {wrong}. Correct them in the environment or .env."
+        ) from error
