@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
 
 
-class EngineUnavailable(CopydeskError):
+class EngineUnavailable(CopydeskError):  # noqa: N818  (a state of the engine, not a fault of the caller)
     """Nobody answers, or the answer broke off: worth another try once the engine is back."""
 
 
@@ -63,13 +63,13 @@ class ModelClient:
     def __init__(self, endpoint: str, key: str = "none") -> None:
         self.endpoint = endpoint
         url = urlsplit(endpoint)
-        transport = httpx.AsyncHTTPTransport(uds=url.path) if url.scheme == "unix" else None
+        transport = httpx2.AsyncHTTPTransport(uds=url.path) if url.scheme == "unix" else None
         base = "http://engine" if url.scheme == "unix" else endpoint.removesuffix("/").removesuffix("/v1")
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             transport=transport,
             base_url=base,
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None),
+            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx2.Limits(max_connections=None),
         )
         self._openai = AsyncOpenAI(api_key=key, base_url=f"{base}/v1", http_client=self._http, max_retries=0)
 
@@ -160,7 +160,7 @@ class ModelClient:
     async def healthy(self) -> bool:
         try:
             return (await self._http.get("/health", timeout=CONNECT_TIMEOUT_S)).status_code == 200
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             return False
 
     async def ensure_loaded(self, version: Version) -> None:
@@ -180,7 +180,7 @@ class ModelClient:
     async def _adapter(self, verb: str, body: dict[str, str], name: str) -> None:
         try:
             answer = await self._http.post(f"/v1/{verb}", json=body)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
         # 400 with "already": another process was faster, which is as good.
         if answer.is_error and "already" not in answer.text:
@@ -192,7 +192,7 @@ def _typed(messages: list[dict[str, str]]) -> list[ChatCompletionMessageParam]:
 
 
 class _translated:  # noqa: N801  (used as a verb)
-    """openai's and httpx's exceptions as ours, for `with`."""
+    """openai's and httpx2's exceptions as ours, for `with`."""
 
     def __enter__(self) -> None:
         return None
@@ -200,5 +200,5 @@ class _translated:  # noqa: N801  (used as a verb)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, openai.APIStatusError) and error.status_code < 500:
             raise CopydeskError(f"The engine refused the request: {error.message[:300]}") from error
-        if isinstance(error, openai.APIError | httpx.HTTPError):
+        if isinstance(error, openai.APIError | httpx2.HTTPError):
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error

