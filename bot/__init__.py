@@ -1,0 +1,1 @@
+"""The desk in Slack, and the `copydesk` command."""

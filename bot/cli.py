@@ -1,0 +1,259 @@
+"""The `copydesk` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serving.exchange import read_pairs, write_pairs
+from serving.records import CopydeskError, PairStatus
+from serving.registry import Registry, verify
+from serving.settings import Settings, read_settings
+from serving.store import BASE, Store
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The desk where a team's edits become the model.")
+round_app = typer.Typer(no_args_is_help=True, help="Training rounds.")
+eval_app = typer.Typer(no_args_is_help=True, help="Scorecards.")
+version_app = typer.Typer(no_args_is_help=True, help="Versions, and which one is live.")
+pairs_app = typer.Typer(no_args_is_help=True, help="Instruction-output pairs.")
+app.add_typer(round_app, name="round")
+app.add_typer(eval_app, name="eval")
+app.add_typer(version_app, name="version")
+app.add_typer(pairs_app, name="pairs")
+
+out = Console()
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Passed = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main() -> None:
+    """Run the command; what went wrong is one line on standard error and exit code 1."""
+    try:
+        app()
+    except CopydeskError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _store() -> tuple[Settings, Store]:
+    settings = read_settings()
+    return settings, Store(settings.database)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    out.print(table)
+
+
+def _delegate(module: str, *arguments: str) -> None:
+    """Hand over to `python -m trainer` or `python -m evals`: they are heavy, and processes of their own."""
+    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def up() -> None:
+    """Run the desk: the engine and the bot, until Ctrl-C or SIGTERM."""
+    from bot.service import run_service
+
+    settings = read_settings()
+    missing = [name for name in ("slack_bot_token", "slack_app_token") if not getattr(settings, name)]
+    if missing:
+        names = " and ".join(name.upper() for name in missing)
+        raise CopydeskError(f"{names} missing; put them into .env (README, “A real workspace”), or try: copydesk demo")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(run_service(settings))
+
+
+@app.command()
+def demo(
+    exit: Annotated[bool, typer.Option("--exit", help="End after the day instead of staying up.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")] = 8765,
+) -> None:
+    """A short working day on this machine: ask, rate, correct, train, score, approve, ask again."""
+    from bot.demo import run_demo
+
+    asyncio.run(run_demo(read_settings(), stay=not exit, port=port))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check what the desk needs, each with the next step where something is missing."""
+    from bot.doctor import examine
+
+    findings = asyncio.run(examine(read_settings()))
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [("ok" if f.ok else "look", f.what, f.found, f.next_step) for f in findings]
+        _print_table(("", "what", "found", "next step"), rows, "")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@round_app.command("run", context_settings=Passed)
+def round_run(context: typer.Context) -> None:
+    """Train a new version on the current pairs (options: python -m trainer run --help)."""
+    _delegate("trainer", "run", *context.args)
+
+
+@round_app.command("list")
+def round_list(as_json: AsJson = False) -> None:
+    """All rounds, the newest first."""
+    rounds = _store()[1].rounds()
+    if as_json:
+        _print_json([asdict(round) for round in rounds])
+        return
+    rows = [(r.id, r.version, r.recipe.get("name"), r.state, r.pairs, r.started_at[:19], r.message) for r in rounds]
+    _print_table(("round", "version", "recipe", "state", "pairs", "started (UTC)", ""), rows, "No round yet.")
+
+
+@round_app.command("show")
+def round_show(id: int, as_json: AsJson = False) -> None:
+    """One round: its recipe, what it measured, and the pairs that it saw."""
+    store = _store()[1]
+    round = store.round(id)
+    pairs = [pair.id for pair in store.round_pairs(id)]
+    if as_json:
+        _print_json({**asdict(round), "pair_ids": pairs})
+        return
+    facts = {**{f"recipe.{k}": v for k, v in round.recipe.items()}, **round.facts, "data_digest": round.data_digest}
+    _print_table(("", ""), [("version", round.version), ("state", round.state), *facts.items()], "")
+    out.print(f"Pairs: {', '.join(map(str, pairs))}")
+
+
+@eval_app.command("run", context_settings=Passed)
+def eval_run(context: typer.Context) -> None:
+    """Score versions that have no scorecard (options: python -m evals run --help)."""
+    _delegate("evals", "run", *context.args)
+
+
+@eval_app.command("show", context_settings=Passed)
+def eval_show(context: typer.Context) -> None:
+    """Show a scorecard (options: python -m evals show --help)."""
+    _delegate("evals", "show", *context.args)
+
+
+@version_app.command("list")
+def version_list(as_json: AsJson = False) -> None:
+    """All versions, the newest first."""
+    store = _store()[1]
+    live = store.live()
+    versions = [{**asdict(v), "state": _state(store, v.name, live)} for v in store.versions()]
+    if as_json:
+        _print_json({"live": live, "versions": versions})
+        return
+    rows = [(v["name"], v["state"], v["round_id"], v["base_model"], v["created_at"][:19]) for v in versions]
+    _print_table(("version", "state", "round", "base model", "made (UTC)"), rows, "No version yet: copydesk round run")
+    out.print(f"Live: {live}")
+
+
+def _state(store: Store, name: str, live: str) -> str:
+    decision = store.decision_on(name)
+    return "live" if name == live else decision.decision.value if decision else "candidate"
+
+
+@version_app.command("show")
+def version_show(name: str, as_json: AsJson = False) -> None:
+    """One version: its files, its round, what was decided."""
+    store = _store()[1]
+    version = store.version(name)
+    try:
+        verify(version)
+        files = "as registered"
+    except CopydeskError as error:
+        files = str(error)
+    decisions = [asdict(p) for p in store.promotions() if p.version == name]
+    if as_json:
+        _print_json({**asdict(version), "files": files, "decisions": decisions})
+        return
+    state = _state(store, name, store.live())
+    rows = [("state", state), ("files", files), *((k, v) for k, v in asdict(version).items())]
+    rows += [(d["decision"], f"{d['created_at'][:19]} {d['user']} {d['reason']}") for d in decisions]
+    _print_table(("", ""), rows, "")
+
+
+@version_app.command("promote")
+def version_promote(name: str, reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "") -> None:
+    """Make a version live; the next draft is written by it."""
+    settings, store = _store()
+    promotion = Registry(store, settings.copydesk_leads).approve(name, user="cli", reason=reason)
+    out.print(f"{promotion.version} is live; before it was {promotion.previous}.")
+
+
+@version_app.command("rollback")
+def version_rollback(reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "") -> None:
+    """Return to what was live before."""
+    settings, store = _store()
+    promotion = Registry(store, settings.copydesk_leads).roll_back(user="cli", reason=reason)
+    name = "The base model" if promotion.version == BASE else promotion.version
+    out.print(f"{name} is live again; {promotion.previous} is not any more.")
+
+
+@pairs_app.command("import")
+def pairs_import(path: Path, as_json: AsJson = False) -> None:
+    """Import pairs from CSV, JSONL or Alpaca JSON; rows that cannot be used are named and left out."""
+    store = _store()[1]
+    imported = read_pairs(path)
+    done = store.add_pairs(imported.pairs)
+    if as_json:
+        problems = [str(problem) for problem in imported.problems]
+        _print_json({"added": done.added, "duplicates": done.duplicates, "problems": problems})
+        return
+    for problem in imported.problems:
+        err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{done.added} added, {done.duplicates} there already, {len(imported.problems)} left out.")
+
+
+@pairs_app.command("export")
+def pairs_export(
+    path: Path,
+    format: Annotated[str, typer.Option(help="csv, jsonl or alpaca; else by the file's ending.")] = "",
+) -> None:
+    """Write all active pairs to a file."""
+    pairs = _store()[1].pairs()
+    write_pairs(path, pairs, format or None)
+    out.print(f"{len(pairs)} pairs in {path}.")
+
+
+@pairs_app.command("list")
+def pairs_list(
+    limit: int = 20,
+    all: Annotated[bool, typer.Option("--all", help="Replaced and withdrawn ones too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The newest pairs."""
+    pairs = _store()[1].pairs(status=None if all else PairStatus.ACTIVE)
+    newest = pairs[::-1][:limit]
+    if as_json:
+        _print_json([asdict(pair) for pair in newest])
+        return
+    rows = [(p.id, p.source, p.status, p.split, p.task.category, p.task.instruction, p.output) for p in newest]
+    _print_table(("id", "source", "status", "split", "category", "instruction", "output"), rows, "No pairs yet.")
+    out.print(f"{len(pairs)} pairs in all.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What the desk needs, examined one by one: `copydesk doctor`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from serving.client import ModelClient
+from serving.engine import has_cpu_build
+from serving.records import CopydeskError
+from serving.registry import verify
+from serving.settings import EMBEDDED_MODEL, Settings
+from serving.store import BASE, Store
+
+NEEDED_DISK_GB = 2
+NEEDED_MEMORY_GB = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    ok: bool
+    found: str
+    next_step: str = ""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    return [
+        _disk(settings.copydesk_home),
+        _memory(),
+        _build(),
+        _model(settings),
+        *_database(settings),
+        await _engine(settings),
+        await _slack(settings),
+        _leads(settings),
+    ]
+
+
+def _disk(home: Path) -> Finding:
+    place = next(p for p in [home.resolve(), *home.resolve().parents] if p.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    return Finding("disk", free >= NEEDED_DISK_GB, f"{free:.1f} GB free", f"free {NEEDED_DISK_GB} GB at {place}")
+
+
+def _memory() -> Finding:
+    free = psutil.virtual_memory().available / 1e9
+    return Finding(
+        "memory", free >= NEEDED_MEMORY_GB, f"{free:.1f} GB available", f"{NEEDED_MEMORY_GB} GB are wanted for a round"
+    )
+
+
+def _build() -> Finding:
+    cpu, gpu = has_cpu_build(), shutil.which("nvidia-smi") is not None
+    found = f"vLLM for {'CPU' if cpu else 'CUDA'}, {'a GPU' if gpu else 'no GPU'}"
+    return Finding("engine build", cpu is not gpu, found, "make install, on the machine that serves")
+
+
+def _model(settings: Settings) -> Finding:
+    if settings.copydesk_model == EMBEDDED_MODEL:
+        return Finding("base model", True, f"{EMBEDDED_MODEL}, from its package")
+    path = Path(settings.copydesk_model)
+    if not path.exists():
+        return Finding("base model", True, f"{path} (looked up on the hub at start)")
+    there = (path / "config.json").is_file()
+    return Finding("base model", there, str(path), "set COPYDESK_MODEL to a directory with a config.json")
+
+
+def _database(settings: Settings) -> list[Finding]:
+    try:
+        store = Store(settings.database)
+    except CopydeskError as error:
+        return [Finding("database", False, str(settings.database), str(error))]
+    findings = [Finding("database", True, f"{settings.database}, {len(store.pairs())} pairs")]
+    live = store.live()
+    if live != BASE:
+        try:
+            verify(store.version(live))
+            findings.append(Finding("live version", True, live))
+        except CopydeskError as error:
+            findings.append(Finding("live version", False, live, str(error)))
+    return findings
+
+
+async def _engine(settings: Settings) -> Finding:
+    async with ModelClient(settings.endpoint) as client:
+        answers = await client.healthy()
+    return Finding("engine", answers, "answers" if answers else "does not answer", "copydesk up starts it")
+
+
+async def _slack(settings: Settings) -> Finding:
+    if not settings.slack_bot_token:
+        return Finding("Slack", False, "no SLACK_BOT_TOKEN", "put both tokens into .env, or try: copydesk demo")
+    try:
+        answer = await AsyncWebClient(settings.slack_bot_token, base_url=settings.slack_api_url).auth_test()
+    except (SlackApiError, OSError) as error:
+        return Finding("Slack", False, str(error).splitlines()[0], "check SLACK_BOT_TOKEN and the network")
+    return Finding("Slack", True, f"{answer['user']} in {answer['team']}")
+
+
+def _leads(settings: Settings) -> Finding:
+    leads = ", ".join(settings.copydesk_leads)
+    return Finding("leads", bool(leads), leads or "none", "name who may promote: COPYDESK_LEADS=U123,U456")
