@@ -1,0 +1,237 @@
+"""What a scorecard says, as typed values: evals writes it, the bot shows it. `Scorecard.body` is its JSON.
+
+Shares and metric values are 0..1; the reader decides whether to print percent. Reasons and caveats are codes with
+values, so that they can be said in any language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from serving.records import CopydeskError
+
+FORMAT = 1
+
+
+class Verdict(StrEnum):
+    PASS = "pass"
+    INCONCLUSIVE = "inconclusive"
+    FAIL = "fail"
+
+
+class Reason(StrEnum):
+    """Why the verdict is what it is; in brackets what `Card.reason_values` holds."""
+
+    MEETS_BAR = "meets_bar"  # pass (bar, low, high, n)
+    TOO_FEW = "too_few"  # inconclusive: the interval holds the bar (bar, low, high, n)
+    BELOW_BAR = "below_bar"  # fail: the whole interval lies below the bar (bar, low, high, n)
+    WORSE_THAN_LIVE = "worse_than_live"  # fail (gained, lost, p): briefs that got excellent, or no longer are
+    FORBIDDEN_CLAIM = "forbidden_claim"  # fail (count, total, claim): samples with one, of so many, and the first
+    LEAK = "leak"  # fail (count, item): briefs of the suite that the round trained on, and the first
+
+
+class Caveat(StrEnum):
+    """What a reader should know before trusting a figure."""
+
+    SMALL_SAMPLE = "small_sample"  # fewer than 30 briefs: only large differences show
+    NO_JUDGE = "no_judge"  # grades come from checks alone; nobody has judged tone or audience
+    CEILING_ONE_FEWER = "ceiling_one_fewer"  # the human ceiling is scored against one reference fewer than the model
+    BLEU_BAND = "bleu_band"  # 0.4-0.6 is advice from translation; for copy compare with the human ceiling
+    MEMORISED = "memorised"  # at least one sample repeats 13 words (or Han characters) of a training output
+    CUT_OFF = "cut_off"  # at least one sample reached max_tokens
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes of a total, with a 95 % Wilson interval."""
+
+    successes: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        return self.successes / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with a 95 % bootstrap interval, clustered by brief."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus live on the same briefs, with a 95 % interval.
+
+    Attributes:
+        p: of the exact McNemar test for rates, of the paired bootstrap for BLEU.
+        gained: briefs that only the candidate does; None where briefs are not counted.
+        lost: briefs that only the live version does.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    gained: int | None = None
+    lost: int | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One text metric.
+
+    Attributes:
+        name: "bleu", "rouge1", "rouge2", "rougeL", "chrf", "distinct1" or "distinct2".
+        value: 0..1.
+        ceiling: the same metric of one human reference against the others; None where that has no meaning.
+        signature: how it was computed, in sacrebleu's form.
+    """
+
+    name: str
+    value: float
+    ceiling: float | None
+    signature: str
+
+
+@dataclass(frozen=True)
+class BriefStability:
+    """One brief asked several times.
+
+    Attributes:
+        met: samples that meet the brief: every primary requirement, so graded excellent or acceptable.
+        stable: all of them met.
+        chrf_mean: mean similarity of two samples, 0..1.
+        chrf_min: the least similar two.
+        length_variation: standard deviation of the lengths over their mean.
+        too_similar: the samples are nearly one text.
+    """
+
+    item_id: str
+    product: str
+    met: int
+    repeats: int
+    stable: bool
+    chrf_mean: float
+    chrf_min: float
+    length_variation: float
+    too_similar: bool
+
+
+@dataclass(frozen=True)
+class WorstSample:
+    """A text that failed worst, and why in a copywriter's words (English)."""
+
+    item_id: str
+    part: str
+    product: str
+    text: str
+    grade: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one version did on the suite.
+
+    Attributes:
+        digest: of the adapter; "" for the base model.
+        grades: how many of the following-part samples are "excellent", "acceptable", "fail".
+        excellent: share of excellent samples.
+        acceptable: share of excellent or acceptable samples.
+        requirements: per kind ("product", "selling_points", "length", …) how often it was met where it was asked.
+        metrics: in the order to show.
+        pass_k: pass^1 … pass^n of the stability part; the last is "all repeats meet the brief".
+        briefs: the stability part, brief by brief.
+        mean_length: in words, or Han characters for Chinese.
+        forbidden_claims: samples with a forbidden claim.
+        samples: all samples, both parts.
+        tokens: generated.
+        seconds: wall clock of generating; 0 where everything was stored already.
+    """
+
+    version: str
+    digest: str
+    grades: dict[str, int]
+    excellent: Rate
+    acceptable: Rate
+    requirements: dict[str, Rate]
+    metrics: tuple[Metric, ...]
+    pass_k: tuple[Estimate, ...]
+    briefs: tuple[BriefStability, ...]
+    mean_length: float
+    forbidden_claims: int
+    samples: int
+    tokens: int
+    seconds: float
+
+    def metric(self, name: str) -> Metric:
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A whole scorecard.
+
+    Attributes:
+        reason: why the verdict is what it is; `reason_values` fills its sentence.
+        bar: the share of excellent samples that the gate asks for.
+        suite: its name, which is also its language.
+        items: briefs of the following part; `briefs` × `repeats` is the stability part.
+        live: the baseline's arm; None when the baseline itself was scored.
+        excellent_difference: None like `live`; so are the next two.
+        worst: of the candidate, the worst first.
+        chart: path of the PNG relative to COPYDESK_HOME; "" without one.
+    """
+
+    version: str
+    digest: str
+    base_model: str
+    baseline: str
+    verdict: Verdict
+    reason: Reason
+    reason_values: dict[str, float | int | str]
+    bar: float
+    suite: str
+    suite_digest: str
+    suite_size: int
+    seed: int
+    items: int
+    item_ids: tuple[str, ...]
+    repeats: int
+    sampling: dict[str, float | int]
+    candidate: Arm
+    live: Arm | None
+    excellent_difference: Difference | None
+    bleu_difference: Difference | None
+    stability_difference: Estimate | None
+    worst: tuple[WorstSample, ...]
+    caveats: tuple[Caveat, ...]
+    chart: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Card:
+        """Raises CopydeskError when the body is of another release's form."""
+        try:
+            return _CARDS.validate_python(body)
+        except ValidationError as error:
+            raise CopydeskError(
+                f"This scorecard is of another form ({error.error_count()} fields differ); score the version again: "
+                "copydesk eval run"
+            ) from error
+
+
+_CARDS = TypeAdapter(Card)
