@@ -1,7 +1,7 @@
 """Start, watch and restart vLLM, and make versions known to it.
 
 The engine is a separate process on a private Unix socket. `Engine.run` keeps it alive until told to stop; whoever
-needs an answer waits on `ready`.
+needs an answer waits on `ready`. Run alone: python -m serving.engine
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serving.model import base_model_path
 from serving.prompt import messages
 from serving.records import CopydeskError, Version
 from serving.registry import verify
-from serving.settings import Settings
+from serving.settings import Settings, read_settings
 from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
@@ -250,3 +250,23 @@ def reason_of(log_path: Path) -> str:
             return meaning
     errors = [line.strip() for line in lines if "Error" in line]
     return errors[-1][:300] if errors else "it was ended from outside"
+
+
+def until_signal() -> asyncio.Event:
+    """An event that Ctrl-C and SIGTERM set; to be called inside the running loop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _main() -> None:
+    settings = read_settings()
+    await Engine(settings, Store(settings.database), lambda state: print(state, flush=True)).run(until_signal())
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_main())
+    except CopydeskError as error:
+        sys.exit(str(error))

@@ -1,0 +1,158 @@
+"""The real vLLM as a supervised process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
+from serving.engine import Engine, arguments, reason_of
+from serving.prompt import task_messages, task_of
+from serving.records import CopydeskError, Requirements
+from serving.settings import Settings
+from serving.store import BASE, Store
+
+LAMP = task_of(Requirements(product="Alder lamp", selling_points=(("warm light",),), length=(20, 30)), "en", "home")
+
+
+def vllm_process(supervisor: int) -> psutil.Process:
+    """The engine's own process, under the process that supervises it."""
+    (child,) = [p for p in psutil.Process(supervisor).children() if "serving.vllm_server" in " ".join(p.cmdline())]
+    return child
+
+
+@pytest.fixture(scope="module")
+def desk(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, int]]:
+    """Settings of a running engine, and the supervisor's process id."""
+    home = tmp_path_factory.mktemp("desk")
+    settings = Settings(_env_file=None, copydesk_home=home, copydesk_model=str(base_model))
+    environment = {**os.environ, "COPYDESK_HOME": str(home), "COPYDESK_MODEL": str(base_model)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.engine"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.strip() == "ready":
+                break
+        else:
+            pytest.fail(f"The engine did not start: {reason_of(settings.logs / 'engine.log')}")
+        yield settings, process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def killed_in_the_middle(client: ModelClient, engine: psutil.Process) -> None:
+    async for part in client.stream(task_messages(LAMP), BASE, Sampling(max_tokens=200)):
+        if isinstance(part, Piece):
+            engine.send_signal(signal.SIGKILL)
+
+
+async def until_serving(settings: Settings) -> None:
+    async with ModelClient(settings.endpoint) as client:
+        for _ in range(300):
+            if await client.healthy():
+                return
+            await asyncio.sleep(1)
+    pytest.fail("The engine did not come back within five minutes")
+
+
+@pytest.mark.engine
+async def test_a_completion_streams_piece_by_piece_and_ends_with_the_whole(desk: tuple[Settings, int]) -> None:
+    settings, _ = desk
+    async with ModelClient(settings.endpoint) as client:
+        answer = [part async for part in client.stream(task_messages(LAMP), BASE, Sampling(max_tokens=24))]
+    *pieces, whole = answer
+    assert isinstance(whole, Completion)
+    assert all(isinstance(piece, Piece) for piece in pieces)
+    assert len(pieces) > 3
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).strip() == whole.text
+    assert 0 < whole.completion_tokens <= 24
+    assert whole.prompt_tokens > 40
+
+
+@pytest.mark.engine
+async def test_only_names_of_versions_are_served_and_a_path_is_none(desk: tuple[Settings, int]) -> None:
+    settings, _ = desk
+    async with ModelClient(settings.endpoint) as client:
+        for name in ("copy-9999", "../../etc", str(settings.copydesk_home)):
+            with pytest.raises(CopydeskError, match="refused the request"):
+                await client.complete(task_messages(LAMP), name, Sampling(max_tokens=4))
+        assert await client.models() == [BASE]
+
+
+@pytest.mark.engine
+async def test_nobody_else_on_the_machine_reaches_the_engine(desk: tuple[Settings, int]) -> None:
+    settings, supervisor = desk
+    assert stat.S_IMODE(settings.engine_socket.parent.stat().st_mode) == 0o700
+    process = vllm_process(supervisor)
+    addresses = {
+        c.laddr.ip for p in [process, *process.children()] for c in p.net_connections("inet") if c.status == "LISTEN"
+    }
+    assert addresses <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.engine
+async def test_a_killed_engine_says_so_at_once_and_comes_back(desk: tuple[Settings, int]) -> None:
+    settings, supervisor = desk
+    before = vllm_process(supervisor)
+    async with ModelClient(settings.endpoint) as client:
+        with pytest.raises(EngineUnavailable):
+            await killed_in_the_middle(client, before)
+        await until_serving(settings)
+        assert vllm_process(supervisor).pid != before.pid
+        assert (await client.complete(task_messages(LAMP), BASE, Sampling(max_tokens=4))).text
+
+
+@pytest.mark.engine
+def test_an_engine_ends_with_its_supervisor_however_that_went(base_model: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "COPYDESK_HOME": str(tmp_path), "COPYDESK_MODEL": str(base_model)}
+    supervisor = subprocess.Popen([sys.executable, "-m", "serving.engine"], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (children := psutil.Process(supervisor.pid).children()):
+        assert time.monotonic() < deadline, "the supervisor started no engine"
+        time.sleep(0.2)
+    time.sleep(3)  # past the interpreter's start, where the kernel is told
+    supervisor.kill()
+    supervisor.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
+async def test_a_model_that_does_not_exist_is_one_clear_message(settings: Settings, store: Store) -> None:
+    wrong = settings.model_copy(update={"copydesk_model": str(settings.copydesk_home)})
+    with pytest.raises(CopydeskError, match="holds no model"):
+        await Engine(wrong, store).run(asyncio.Event())
+
+
+async def test_nobody_at_the_address_is_told_apart_from_a_refusal(settings: Settings) -> None:
+    async with ModelClient(settings.endpoint) as client:
+        assert not await client.healthy()
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            await client.complete(task_messages(LAMP), BASE, Sampling())
+
+
+def test_adapters_in_use_are_never_evicted_by_default(tmp_path: Path) -> None:
+    words = arguments("model", tmp_path / "engine.sock")
+    assert int(words[words.index("--max-loras") + 1]) >= 2
+    assert int(words[words.index("--max-cpu-loras") + 1]) >= 4
+
+
+def test_a_failed_start_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "engine.log"
+    assert reason_of(path) == "it never ran"
+    path.write_text("INFO start\nRuntimeError: something odd\n")
+    assert reason_of(path) == "RuntimeError: something odd"
+    path.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB\n")
+    assert "too little memory" in reason_of(path)
