@@ -15,10 +15,10 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.builtin_async_handlers import AsyncRateLimitErrorRetryHandler
 from slack_sdk.web.async_client import AsyncWebClient
+from toy_app import connected, toy_app
 
 from bot.sandbox import People, Person, Sandbox
 from bot.sandbox.people import SandboxRefusalError
-from tests.toy_app import connected, toy_app
 
 pytestmark = pytest.mark.socket
 

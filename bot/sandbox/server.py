@@ -59,7 +59,9 @@ class Sandbox:
         self.shortcuts = shortcuts
         self.faults = Faults()
         self.workspace = Workspace()
-        self.socket_mode = SocketMode(self.faults, ack_seconds)
+        self.socket_mode = SocketMode(
+            self.faults, lambda count: self.workspace.publish("connections", {"count": count}), ack_seconds
+        )
         self.web_api = WebApi(
             self.workspace,
             self.socket_mode,

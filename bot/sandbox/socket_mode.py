@@ -10,6 +10,7 @@ import itertools
 import json
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +35,9 @@ class SocketMode:
     Events that nobody acknowledges come again, up to three times; interactions do not, the person sees an error.
     """
 
-    def __init__(self, faults: Faults, ack_seconds: float = ACK_SECONDS) -> None:
+    def __init__(self, faults: Faults, on_connections: Callable[[int], None], ack_seconds: float = ACK_SECONDS) -> None:
         self.faults = faults
+        self.on_connections = on_connections
         self.ack_seconds = ack_seconds
         self.connections: list[Connection] = []
         self._tickets: set[str] = set()
@@ -65,6 +67,7 @@ class SocketMode:
         }
         await socket.send_json(hello)
         self.connections.append(connection)
+        self.on_connections(len(self.connections))
         self._arrived.set()
         try:
             async for frame in socket:
@@ -84,6 +87,7 @@ class SocketMode:
         connection.closed.set()
         if connection in self.connections:
             self.connections.remove(connection)
+            self.on_connections(len(self.connections))
         if not self.connections:
             self._arrived.clear()
 
