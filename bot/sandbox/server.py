@@ -6,6 +6,7 @@ Run: python -m bot.sandbox --port 8765
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -266,14 +267,16 @@ class Sandbox:
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        await response.write(b": hello\n\n")
-        while not self._closing.is_set():
-            for change in self.workspace.feed[after:]:
-                if change.only_for in (None, person):
-                    await response.write(_server_sent(change))
-            after = max(after, len(self.workspace.feed))
-            if await self.workspace.wait_for_change(after, 15) == after:
-                await response.write(b": still here\n\n")
+        # A reader who leaves shows only as a failed write; EventSource comes back by itself when it was not meant.
+        with contextlib.suppress(ConnectionError):
+            await response.write(b": hello\n\n")
+            while not self._closing.is_set():
+                for change in self.workspace.feed[after:]:
+                    if change.only_for in (None, person):
+                        await response.write(_server_sent(change))
+                after = max(after, len(self.workspace.feed))
+                if await self.workspace.wait_for_change(after, 15) == after:
+                    await response.write(b": still here\n\n")
         return response
 
     async def _changes(self, request: web.Request) -> web.Response:

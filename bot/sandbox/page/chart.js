@@ -16,7 +16,7 @@ export function chart(block) {
     .map((name, i) => h('li', {}, svg('svg', { viewBox: '0 0 10 10', class: 'swatch', 'aria-hidden': 'true' },
       svg('rect', { width: 10, height: 10, rx: 2, fill: COLOURS[i % 6] })), name));
   return h('figure', { class: 'chart', 'data-chart': data.type },
-    h('figcaption', {}, title), drawing, h('ul', { class: 'legend' }, legend));
+    h('figcaption', {}, title), h('div', { class: 'drawing', tabindex: 0 }, drawing), h('ul', { class: 'legend' }, legend));
 }
 
 function number(value) {

@@ -12,7 +12,7 @@ import { language, speak, t } from './words.js';
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const place = { person: query.get('person') ?? 'U_ANNA', room: query.get('room') ?? 'C_COPY', thread: query.get('thread') };
-const state = { messages: new Map(), statuses: new Map(), prompts: new Map(), chosen: new Map(), unread: new Set() };
+const state = { messages: new Map(), statuses: new Map(), prompts: new Map(), chosen: new Map(), unread: new Set(), asked: new Set() };
 let source = null;
 let chosenLanguage = null;
 
@@ -120,7 +120,8 @@ function arrived(one) {
     return drawSide();
   }
   // Asking @Copydesk opens the thread in which it answers; that is where the draft streams.
-  if (isReply(one) && one.user === 'U_COPYDESK' && !place.thread && one.thread_ts === state.asked) openThread(one.channel, one.thread_ts);
+  if (!isReply(one) && one.user === place.person) state.asked.add(one.ts);
+  if (isReply(one) && one.user === 'U_COPYDESK' && !place.thread && state.asked.delete(one.thread_ts)) return openThread(one.channel, one.thread_ts);
   const [list, inThread] = isReply(one) ? [$('thread-body'), true] : [$('room-body'), false];
   if (isReply(one) && one.thread_ts !== place.thread) return;
   keepAtEnd(list, () => {
@@ -210,9 +211,9 @@ function drawRoom() {
     const roots = inRoom().filter((one) => !isReply(one));
     const empty = h('p', { class: 'empty' }, place.room.startsWith('D_') ? t('emptyDm') : t('noMessages'));
     body.replaceChildren(...(roots.length ? roots.map((one) => message(one, desk)) : [empty]));
-    body.scrollTop = body.scrollHeight;
   }
   drawFoot();
+  body.scrollTop = place.room === 'home' ? 0 : body.scrollHeight;
 }
 
 function drawFoot() {
@@ -241,9 +242,9 @@ function drawThread() {
   const replies = inRoom().filter((one) => isReply(one) && one.thread_ts === place.thread);
   const body = $('thread-body');
   body.replaceChildren(message(root, desk, { inThread: true }), h('hr'), ...replies.map((one) => message(one, desk, { inThread: true })));
+  $('thread-foot').replaceChildren(composer({ label: t('composeReply'), name: 'thread', onSend: (text) => send(text, place.thread) }));
   drawStatus();
   body.scrollTop = body.scrollHeight;
-  $('thread-foot').replaceChildren(composer({ label: t('composeReply'), name: 'thread', onSend: (text) => send(text, place.thread) }));
 }
 
 function drawStatus() {
@@ -269,6 +270,13 @@ function keepAtEnd(list, work) {
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
   work();
   if (atEnd) list.scrollTop = list.scrollHeight;
+}
+
+// Pictures arrive after the message that holds them and push its end out of sight.
+for (const id of ['room-body', 'thread-body']) {
+  let atEnd = true;
+  $(id).addEventListener('scroll', () => { atEnd = $(id).scrollHeight - $(id).scrollTop - $(id).clientHeight < 80; });
+  $(id).addEventListener('load', () => { if (atEnd && place.room !== 'home') $(id).scrollTop = $(id).scrollHeight; }, true);
 }
 
 // Going places and speaking ------------------------------------------------------------------------------------
@@ -298,12 +306,9 @@ async function send(text, thread = null) {
   const command = /^(\/\w+)\s*([\s\S]*)$/.exec(text);
   if (command) return attempt('slash', { command: command[1], text: command[2], channel: place.room });
   const sent = await attempt('say', { channel: place.room, text, thread_ts: thread });
-  if (sent && !thread && (text.includes('@Copydesk') || place.room.startsWith('D_'))) {
-    state.asked = sent.ts;
-    if (place.thread && place.thread !== sent.ts) {
-      place.thread = null;
-      drawThread();
-    }
+  if (sent && !thread && place.thread && place.thread !== sent.ts) {
+    place.thread = null;
+    drawThread();
   }
   return sent;
 }
