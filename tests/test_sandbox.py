@@ -395,6 +395,7 @@ async def test_views_over_the_limits_are_refused_by_name(
 
 async def test_errors_have_slacks_names(client: AsyncWebClient) -> None:
     view = {"type": "modal", "title": {"type": "plain_text", "text": "x"}, "blocks": [SECTION]}
+    posted = await client.chat_postMessage(channel="C_COPY", text="x")
     calls = {
         "channel_not_found": client.chat_postMessage(channel="C_NOWHERE", text="x"),
         "message_not_found": client.chat_update(channel="C_COPY", ts="1.1", text="x"),
@@ -403,6 +404,7 @@ async def test_errors_have_slacks_names(client: AsyncWebClient) -> None:
         "user_not_found": client.users_info(user="U_NOBODY"),
         "invalid_trigger_id": client.views_open(trigger_id="1.2.3", view=view),
         "not_found": client.views_update(view_id="V1", view=view),
+        "invalid_name": client.reactions_add(channel="C_COPY", timestamp=posted["ts"], name="👍"),
         "unknown_method": client.api_call("chat.sing"),
         "msg_too_long": client.chat_postMessage(channel="C_COPY", markdown_text="x" * 12_001),
         "not_allowed_token_type": client.apps_connections_open(app_token=client.token or ""),

@@ -247,11 +247,7 @@ class Sandbox:
             "people": people_json(space),
             "channels": [{"id": c.id, "name": c.name, "is_im": c.is_im, "user": c.member} for c in channels],
             "messages": messages,
-            "statuses": [
-                {"channel": channel, "thread_ts": thread, "status": status}
-                for (channel, thread), (status, _) in space.statuses.items()
-                if channel in own
-            ],
+            "statuses": [status for status in space.current_statuses() if status["channel"] in own],
             "prompts": [prompts for channel, prompts in space.prompts.items() if channel in own],
             "modals": [view.to_json() for view in space.modals[person]],
             "home": space.homes[person].to_json() if person in space.homes else None,

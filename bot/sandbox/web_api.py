@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -361,6 +362,8 @@ class WebApi:
     def _reaction(self, arguments: JSON) -> tuple[Message, str]:
         channel = self.workspace.channel(_need(arguments, "channel"))
         name = str(_need(arguments, "name")).strip(":")
+        if not re.fullmatch(r"[a-z0-9_+'-]+", name):
+            raise SlackError("invalid_name")
         return self.workspace.message(channel.id, _need(arguments, "timestamp")), name
 
     # Views

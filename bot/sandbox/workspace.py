@@ -202,6 +202,7 @@ class Workspace:
         self.titles: dict[tuple[str, str], str] = {}
         self.feed: list[Change] = []
         self._messages: dict[str, dict[str, Message]] = {channel.id: {} for channel in CHANNELS}
+        self._threads: dict[tuple[str, str], list[Message]] = {}
         self._last_micros = 0
         self._news = asyncio.Event()
 
@@ -266,6 +267,8 @@ class Workspace:
         for block in message.blocks:
             block.setdefault("block_id", secrets.token_hex(3))
         self._messages[message.channel][message.ts] = message
+        if message.thread_ts is not None:
+            self._threads.setdefault((message.channel, message.thread_ts), []).append(message)
         self.publish_message(message)
         if message.thread_ts is not None:
             if message.from_bot:
@@ -285,6 +288,8 @@ class Workspace:
 
     def delete_message(self, message: Message) -> None:
         del self._messages[message.channel][message.ts]
+        if message.thread_ts is not None:
+            self._threads[message.channel, message.thread_ts].remove(message)
         reader = message.ephemeral_for or self.channels[message.channel].member
         self.publish("message_deleted", {"channel": message.channel, "ts": message.ts}, reader)
         if message.thread_ts and message.thread_ts in self._messages[message.channel]:
@@ -292,11 +297,10 @@ class Workspace:
 
     def messages(self, channel: str, reader: str | None = None) -> list[Message]:
         """All messages of a channel in order, replies too. Ephemeral ones only for their `reader`."""
-        every = self._messages[channel].values()
-        return sorted((m for m in every if m.ephemeral_for in (None, reader)), key=lambda message: message.ts)
+        return [m for m in self._messages[channel].values() if m.ephemeral_for in (None, reader)]
 
     def replies(self, channel: str, ts: str) -> list[Message]:
-        return [m for m in self.messages(channel) if m.thread_ts == ts]
+        return [m for m in self._threads.get((channel, ts), []) if m.ephemeral_for is None]
 
     def message_json(self, message: Message, for_page: bool = False, metadata: bool = False) -> JSON:
         """Slack's message object; the page also needs what Slack's clients know about streams and readers."""
@@ -327,6 +331,14 @@ class Workspace:
             body |= {"channel": message.channel, "streaming": message.streaming}
             body |= {"ephemeral": message.ephemeral_for is not None, "tasks": list(message.tasks.values())}
         return body
+
+    def current_statuses(self) -> list[JSON]:
+        """What the bot says that it is doing, by thread; Slack forgets it after two minutes."""
+        return [
+            {"channel": channel, "thread_ts": thread, "status": status}
+            for (channel, thread), (status, until) in self.statuses.items()
+            if until > time.monotonic()
+        ]
 
     def set_status(self, channel: str, thread_ts: str, status: str) -> None:
         key = (channel, thread_ts)
