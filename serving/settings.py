@@ -78,3 +78,5 @@ def read_settings() -> Settings:
         raise CopydeskError(
             f"These settings cannot be read: {wrong}. Correct them in the environment or .env."
         ) from error
+    except UnicodeDecodeError as error:
+        raise CopydeskError("The file .env is not UTF-8 text; save it as UTF-8.") from error
