@@ -1,0 +1,80 @@
+"""The card as one picture: what the live version did and what the candidate does, with intervals."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from serving.card import Arm, Card
+
+GREY, GREEN, INK = "#9aa5b1", "#1f8a70", "#1d2733"
+WIDTH = 0.36
+Bar = tuple[float, float | None, float | None]  # value, low, high
+
+
+def render_chart(card: Card) -> bytes:
+    """A PNG of 1200 × 700 pixels. Pyplot's global state is not used, so that threads may draw at once."""
+    figure = Figure(figsize=(12, 7), dpi=100, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    k = len(card.candidate.pass_k)
+    labels = ["excellent", "acceptable\nor better", f"pass^{k}\n(all {k} meet)", "BLEU"]
+    arms = [(card.live, GREY, f"{card.baseline} (live)")] if card.live else []
+    arms = [*arms, (card.candidate, GREEN, card.version)]
+    for index, (arm, color, label) in enumerate(arms):
+        shift = (index - (len(arms) - 1) / 2) * (WIDTH + 0.02)
+        assert arm is not None
+        _bars(axes, _values(arm), shift, color, label)
+    _marks(axes, card)
+    axes.set_xticks(range(len(labels)), labels, fontsize=19, color=INK)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"], fontsize=16)
+    axes.set_ylim(0, 1.12)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e9ed")
+    axes.set_axisbelow(True)
+    counts = f"{card.items} briefs + {len(card.candidate.briefs)} × {card.repeats}"
+    axes.set_title(
+        f"{card.version}: {card.verdict.value}   ·   {counts}   ·   suite {card.suite}",
+        fontsize=21,
+        color=INK,
+        loc="left",
+        pad=14,
+    )
+    figure.legend(loc="outside lower center", ncols=3, fontsize=17, frameon=False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def _values(arm: Arm) -> list[Bar]:
+    steady = arm.pass_k[-1] if arm.pass_k else None
+    return [
+        (arm.excellent.share, arm.excellent.low, arm.excellent.high),
+        (arm.acceptable.share, arm.acceptable.low, arm.acceptable.high),
+        (steady.value, steady.low, steady.high) if steady else (0.0, None, None),
+        (arm.metric("bleu").value, None, None),
+    ]
+
+
+def _bars(axes: Axes, bars: list[Bar], shift: float, color: str, label: str) -> None:
+    places = [place + shift for place in range(len(bars))]
+    axes.bar(places, [bar[0] for bar in bars], WIDTH, color=color, label=label)
+    for place, (value, low, high) in zip(places, bars, strict=True):
+        top = value
+        if low is not None and high is not None:
+            whisker = [[max(0.0, value - low)], [max(0.0, high - value)]]
+            axes.errorbar(place, value, yerr=whisker, color=INK, capsize=7, lw=2)
+            top = max(value, high)
+        text = f"{value:.2f}" if low is None else f"{value:.0%}"
+        axes.text(place, top + 0.015, text, ha="center", va="bottom", fontsize=18, color=INK)
+
+
+def _marks(axes: Axes, card: Card) -> None:
+    axes.hlines(card.bar, -0.45, 0.45, color="#c2410c", lw=2.5, ls="--", label=f"bar {card.bar:.0%}")
+    ceiling = card.candidate.metric("bleu").ceiling
+    if ceiling is not None:
+        axes.hlines(ceiling, 2.55, 3.45, color="#5b4bb7", lw=2.5, ls=":", label=f"human BLEU {ceiling:.2f}")

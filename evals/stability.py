@@ -1,0 +1,53 @@
+"""The same brief several times: does every answer meet it, and how alike are the answers.
+
+A sample meets its brief when it is excellent or acceptable: every primary requirement holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import comb
+from statistics import fmean, pstdev
+
+from evals import text as reading
+from evals.checks import Score
+from evals.metrics import chrf
+from evals.statistics import bootstrap
+from evals.suite import Item
+from serving.card import BriefStability, Estimate
+
+TOO_SIMILAR = 0.9  # mean pairwise chrF above which repeats are nearly one text
+
+
+def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -> BriefStability:
+    """One brief's repeats.
+
+    Args:
+        texts: the samples, in any order.
+        scores: what the checks say of each.
+    """
+    similar = [chrf(one, other) for one, other in combinations(texts, 2)] or [1.0]
+    lengths = [reading.length(text, item.task.language) for text in texts]
+    met = sum(score.meets for score in scores)
+    return BriefStability(
+        item_id=item.id,
+        product=item.task.requirements.product,
+        met=met,
+        repeats=len(texts),
+        stable=met == len(texts),
+        chrf_mean=fmean(similar),
+        chrf_min=min(similar),
+        length_variation=pstdev(lengths) / fmean(lengths) if any(lengths) else 0.0,
+        too_similar=len(texts) > 1 and fmean(similar) > TOO_SIMILAR,
+    )
+
+
+def chances(briefs: Sequence[BriefStability], k: int) -> list[float]:
+    """For each brief, the chance that k of its samples all meet it."""
+    return [comb(brief.met, k) / comb(brief.repeats, k) for brief in briefs]
+
+
+def pass_curve(briefs: Sequence[BriefStability], repeats: int, seed: int) -> tuple[Estimate, ...]:
+    """pass^1 … pass^repeats, with intervals from drawing whole briefs."""
+    return tuple(bootstrap(chances(briefs, k), seed) for k in range(1, repeats + 1))

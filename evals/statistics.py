@@ -1,0 +1,98 @@
+"""How sure a figure is: intervals for rates, paired tests, pass^k, bootstraps that draw whole briefs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb, sqrt
+
+import numpy as np
+from sacrebleu.metrics import BLEU
+
+from evals.metrics import columns
+from serving.card import Difference, Estimate, Rate
+
+Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
+RESAMPLES = 2000
+
+
+def wilson(successes: int, total: int) -> Rate:
+    """A rate with Wilson's score interval (Wilson 1927), 95 %. With no trials the interval is all of 0..1."""
+    if not 0 <= successes <= total:
+        raise ValueError(f"{successes} of {total} is no rate")
+    if total == 0:
+        return Rate(0, 0, 0.0, 1.0)
+    share, z2 = successes / total, Z * Z
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z / (1 + z2 / total) * sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+    return Rate(
+        successes,
+        total,
+        0.0 if successes == 0 else max(0.0, middle - half),
+        1.0 if successes == total else min(1.0, middle + half),
+    )
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact two-sided McNemar test: how likely so lopsided a split of the changed items is by chance alone."""
+    changed = gained + lost
+    tail = sum(comb(changed, i) for i in range(min(gained, lost) + 1))
+    return float(min(1.0, 2 * tail / 2**changed))
+
+
+def pass_k(met: Sequence[int], repeats: int, k: int) -> float:
+    """pass^k: the chance that k samples of a brief all meet it, C(c, k) / C(n, k), mean over briefs (Yao et al. 2024).
+
+    Args:
+        met: for each brief, how many of its `repeats` samples met it.
+    """
+    if not met:
+        return 0.0
+    return sum(comb(count, k) / comb(repeats, k) for count in met) / len(met)
+
+
+def bootstrap(clusters: Sequence[float], seed: int) -> Estimate:
+    """The mean of one value a brief, with a percentile interval from drawing whole briefs with replacement."""
+    values = np.asarray(clusters, dtype=float)
+    if not len(values):
+        return Estimate(0.0, 0.0, 0.0)
+    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    mean = float(values.mean())
+    return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+
+
+def paired_rates(candidate: Sequence[bool], live: Sequence[bool], seed: int) -> Difference:
+    """Candidate minus live on the same items: McNemar's p, bootstrap interval."""
+    pairs = list(zip(candidate, live, strict=True))
+    gained = sum(new and not old for new, old in pairs)
+    lost = sum(old and not new for new, old in pairs)
+    spread = bootstrap([float(new) - float(old) for new, old in pairs], seed)
+    return Difference(spread.value, spread.low, spread.high, mcnemar(gained, lost), gained, lost)
+
+
+def paired_bleu(
+    candidate: Sequence[str], live: Sequence[str], references: Sequence[Sequence[str]], seed: int
+) -> Difference:
+    """Corpus BLEU of the candidate minus that of live, by paired bootstrap over briefs (Koehn 2004)."""
+    bleu = BLEU(tokenize="zh", references=columns(references))
+    # sacrebleu keeps the n-gram counts a sentence; a resample is a sum of rows.
+    statistics = [np.asarray(bleu._extract_corpus_statistics(list(texts), None)) for texts in (candidate, live)]
+
+    def score(rows: np.ndarray) -> float:
+        return float(bleu._compute_score_from_stats(rows.sum(axis=0).tolist()).score) / 100
+
+    draws = np.random.default_rng(seed).integers(0, len(candidate), (RESAMPLES // 2, len(candidate)))
+    value = score(statistics[0]) - score(statistics[1])
+    spread = np.array([score(statistics[0][draw]) - score(statistics[1][draw]) for draw in draws])
+    low, high = np.percentile(spread, [2.5, 97.5])
+    p = (1 + np.sum(np.abs(spread - spread.mean()) >= abs(value))) / (1 + len(spread))
+    return Difference(value, min(value, float(low)), max(value, float(high)), float(min(1.0, p)))
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def by_brief(values: Sequence[float], other: Sequence[float], seed: int) -> Estimate:
+    """Difference of two values a brief, candidate minus live, paired by brief."""
+    return bootstrap([new - old for new, old in zip(values, other, strict=True)], seed)

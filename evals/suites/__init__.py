@@ -1,0 +1,1 @@
+"""Frozen suites, one JSONL file a language; `evals.suite` reads them."""
