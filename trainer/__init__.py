@@ -1,0 +1,1 @@
+"""Training: one LoRA round over the pairs that people made."""

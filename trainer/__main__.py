@@ -1,0 +1,112 @@
+"""The trainer's command line. Run: python -m trainer run, or python -m trainer starter"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from serving.exchange import starter_pairs
+from serving.records import LANGUAGES, CopydeskError
+from serving.settings import read_settings
+from serving.store import Store
+from trainer.lora import Progress, progress_line
+from trainer.recipe import recipe_named
+from trainer.rounds import Outcome, run_round
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Training.")
+out = Console()
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a bar and sentences.")]
+
+
+def main() -> None:
+    """Run the command; what went wrong is one line on standard error and exit code 1."""
+    # Both before transformers loads: nothing is asked of a hub for a model that is a directory, and no bars.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except CopydeskError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Option(help="default or article.")] = "default",
+    language: Annotated[str, typer.Option(help="Pairs of this language only: en or zh.")] = "",
+    max_pairs: Annotated[int, typer.Option(min=0, help="The newest so many; 0 takes all.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a new version on the current pairs."""
+    from transformers.utils import logging
+
+    chosen = recipe_named(recipe)
+    if language and language not in LANGUAGES:
+        raise CopydeskError(f"There is no language {language}; there are {', '.join(LANGUAGES)}.")
+    settings = read_settings()
+    store = Store(settings.database)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    start = partial(run_round, settings, store, chosen, language=language or None, max_pairs=max_pairs or None)
+    if as_json:
+        outcome = start(on_progress=_print_progress)
+        print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("Loading the base model", total=None)
+
+        def show(progress: Progress) -> None:
+            words = f"Training  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tok/s"
+            bar.update(task, description=words, completed=progress.step, total=progress.steps)
+
+        outcome = start(on_progress=show)
+    _print_outcome(outcome)
+
+
+def _print_progress(progress: Progress) -> None:
+    print(progress_line(progress), flush=True)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    facts = outcome.round.facts
+    for skipped in facts["skipped"]:
+        err.print(f"Left out: {skipped}", markup=False, highlight=False, soft_wrap=True)
+    out.print(
+        f"{outcome.version.name}: {facts['pairs']} pairs, {facts['tokens']:,} tokens in {facts['seconds']:.0f} s "
+        f"({facts['tokens_per_s']:.0f} tok/s), loss {facts['loss_first']:.3f} → {facts['loss_last']:.3f}, "
+        f"{facts['trainable_share']:.2%} of the parameters trained, {facts['peak_rss_gib']:.1f} GiB at most.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print(outcome.version.path, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def starter(
+    language: Annotated[str, typer.Option(help="en, zh or all.")] = "all",
+    as_json: AsJson = False,
+) -> None:
+    """Import the starter pairs; those that are there already stay as they are."""
+    store = Store(read_settings().database)
+    languages = LANGUAGES if language == "all" else (language,)
+    added = store.add_pairs([pair for name in languages for pair in starter_pairs(name)])
+    if as_json:
+        print(json.dumps(asdict(added)))
+        return
+    out.print(f"{added.added} pairs added, {added.duplicates} were there already.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Pairs as token ids: the prompt as vLLM renders it, labels on the answer alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from serving.prompt import normalised, task_messages
+from serving.records import CopydeskError, Pair, Task
+
+IGNORED = -100  # what torch's cross-entropy leaves out
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A pair that does not train, and why."""
+
+    pair_id: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"pair {self.pair_id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a round learns from.
+
+    Attributes:
+        pairs: those that train, in the order of `rows`.
+        rows: input_ids and labels of equal length; labels are IGNORED on the prompt.
+        tokens: of one epoch, prompt and answer.
+        answer_tokens: those of them that are learned.
+    """
+
+    pairs: tuple[Pair, ...]
+    rows: Dataset
+    skipped: tuple[Skipped, ...]
+    tokens: int
+    answer_tokens: int
+
+    @property
+    def digest(self) -> str:
+        return digest_of_pairs(self.pairs)
+
+
+def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TrainingData:
+    """Tokenise pairs; those that cannot train are left out by name.
+
+    Raises:
+        CopydeskError: the model has no chat template.
+    """
+    end = end_token(tokenizer)
+    kept: list[Pair] = []
+    rows: list[dict[str, list[int]]] = []
+    skipped: list[Skipped] = []
+    seen: dict[tuple[str, str, str], int] = {}
+    for pair in pairs:
+        answer = pair.output.strip()
+        key = (normalised(pair.task.instruction), normalised(pair.task.input), normalised(answer))
+        if not answer:
+            skipped.append(Skipped(pair.id, "the output is empty"))
+            continue
+        if not pair.task.instruction.strip():
+            skipped.append(Skipped(pair.id, "the instruction is empty"))
+            continue
+        if key in seen:
+            skipped.append(Skipped(pair.id, f"the same as pair {seen[key]}"))
+            continue
+        prompt_ids = prompt_tokens(pair.task, tokenizer)
+        answer_ids = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end]
+        if len(prompt_ids) + len(answer_ids) > max_tokens:
+            length = len(prompt_ids) + len(answer_ids)
+            skipped.append(Skipped(pair.id, f"{length} tokens, and the recipe takes {max_tokens}"))
+            continue
+        seen[key] = pair.id
+        kept.append(pair)
+        rows.append(
+            {"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids},
+        )
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    answer_tokens = sum(label != IGNORED for row in rows for label in row["labels"])
+    return TrainingData(tuple(kept), Dataset.from_list(rows), tuple(skipped), tokens, answer_tokens)
+
+
+def prompt_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What vLLM feeds the model for a brief: the chat template, open for the assistant's turn."""
+    ids = tokenizer.apply_chat_template(task_messages(task), add_generation_prompt=True, return_dict=False)
+    return list(ids)
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token after which the chat template ends an answer and generation stops.
+
+    Raises:
+        CopydeskError: the model has no chat template, or none of its tokens ends an answer.
+    """
+    if not tokenizer.chat_template:
+        raise CopydeskError("The base model has no chat template; take an instruct model as COPYDESK_MODEL.")
+    probe = "Copydesk."
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": probe}]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    tail = tokenizer(text.rpartition(probe)[2], add_special_tokens=False)["input_ids"]
+    stops = _stop_tokens(tokenizer)
+    end = next((token for token in tail if token in stops), tokenizer.eos_token_id)
+    if end is None:
+        raise CopydeskError("The base model names no end-of-text token; take another COPYDESK_MODEL.")
+    return int(end)
+
+
+def _stop_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    try:
+        eos = GenerationConfig.from_pretrained(tokenizer.name_or_path).eos_token_id
+    except OSError:
+        eos = None
+    named: list[Any] = eos if isinstance(eos, list) else [eos]
+    return {int(token) for token in [*named, tokenizer.eos_token_id] if token is not None}
+
+
+def digest_of_pairs(pairs: Sequence[Pair]) -> str:
+    """sha256 over what the pairs say and who they are, one canonical JSON line each, by id."""
+    digest = hashlib.sha256()
+    for pair in sorted(pairs, key=lambda pair: pair.id):
+        line = [pair.id, pair.task.language, pair.task.instruction, pair.task.input, pair.output]
+        digest.update(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,307 @@
+"""Fit a LoRA adapter on tokenised pairs and save it as plain PEFT files.
+
+The loop is short because a round is short: it restarts from the base every time, so there is no state to resume. The
+head runs at answer positions only, and nothing is padded with the default recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from serving.records import CopydeskError
+from trainer.attention import SEGMENTS
+from trainer.dataset import IGNORED, TrainingData
+from trainer.recipe import Recipe
+
+STREAM_TOKENS = {"cpu": 1280, "cuda": 8192}  # activations of so many tokens are held at once
+DIVERGED = 2.0  # times the first steps' loss
+WATCHED_STEPS = 10
+
+Row = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One optimiser step. Loss is the mean over the step's answer tokens; seconds_left an estimate."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens_per_s: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit measured. Tokens are real ones, prompt and answer, over all epochs; padding is not counted."""
+
+    losses: tuple[float, ...]
+    tokens: int
+    seconds: float
+    trainable: int
+    parameters: int
+    device: str
+    precision: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        last = self.losses[-WATCHED_STEPS:]
+        return {
+            "steps": len(self.losses),
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_s": round(self.tokens / self.seconds, 1),
+            "loss_first": round(self.losses[0], 4),
+            "loss_last": round(sum(last) / len(last), 4),
+            "trainable": self.trainable,
+            "trainable_share": self.trainable / self.parameters,
+            "device": self.device,
+            "precision": self.precision,
+        }
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(base))
+    except OSError as error:
+        raise CopydeskError(f"The base model {base} cannot be read; check COPYDESK_MODEL.") from error
+
+
+def load_model(base: str, recipe: Recipe) -> torch.nn.Module:
+    """The base with a fresh adapter, on the device it will train on.
+
+    Raises:
+        CopydeskError: there is no such model, or it has none of the recipe's target modules.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = working_dtype(recipe, device)
+    attention = SEGMENTS if recipe.batching == "packed" else "sdpa"
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+    except OSError as error:
+        raise CopydeskError(f"The base model {base} cannot be read; check COPYDESK_MODEL.") from error
+    torch.nn.Module.to(model, device)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.targets),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(recipe.seed)
+    try:
+        # bf16 adapters spare two conversions a layer (232 against 168 tok/s on two cores); their exact values and
+        # the optimiser's state are kept in fp32 beside them.
+        return cast(torch.nn.Module, get_peft_model(model, config, autocast_adapter_dtype=dtype is torch.float16))
+    except ValueError as error:
+        raise CopydeskError(f"Recipe {recipe.name} does not fit the base model: {error}") from error
+
+
+def working_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """fp16 has no fast kernels on CPUs: there it becomes fp32."""
+    if recipe.precision == "fp16" and device.type == "cpu":
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
+
+
+def fit(
+    model: torch.nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    pad: int,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Fit:
+    """Train the adapter in place. On a CPU the same seed gives the same adapter.
+
+    Args:
+        pad: the token that fills rows where the recipe pads.
+
+    Raises:
+        CopydeskError: the loss is not a number, or grew to twice what it was.
+    """
+    device = next(model.parameters()).device
+    rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data.rows]
+    plan = batches(rows, recipe)
+    optimiser = Masters([p for p in model.parameters() if p.requires_grad], recipe, len(plan))
+    dtype = working_dtype(recipe, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    losses: list[float] = []
+    tokens = 0
+    torch.manual_seed(recipe.seed)
+    model.train()
+    started = time.perf_counter()
+    for step, batch in enumerate(plan, start=1):
+        chosen = [rows[index] for index in batch]
+        answers = sum(label != IGNORED for row in chosen for label in row["labels"][1:])
+        loss = 0.0
+        for part in parts_of(chosen, recipe, device):
+            share = summed_loss(model, part, recipe, pad) / answers
+            scaler.scale(share).backward()
+            loss += share.item()
+        losses.append(loss)
+        _check(losses, recipe)
+        optimiser.step(scaler)
+        tokens += sum(len(row["input_ids"]) for row in chosen)
+        elapsed = time.perf_counter() - started
+        on_progress(Progress(step, len(plan), loss, tokens / elapsed, elapsed / step * (len(plan) - step)))
+    parameters = list(model.parameters())
+    return Fit(
+        losses=tuple(losses),
+        tokens=tokens,
+        seconds=time.perf_counter() - started,
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        parameters=sum(p.numel() for p in parameters),
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        precision=str(dtype).removeprefix("torch."),
+    )
+
+
+def _check(losses: Sequence[float], recipe: Recipe) -> None:
+    step = len(losses)
+    if not math.isfinite(losses[-1]):
+        raise CopydeskError(
+            f"The loss is not a number at step {step}; take a learning rate below {recipe.learning_rate}."
+        )
+    if step >= 2 * WATCHED_STEPS:
+        first, last = losses[:WATCHED_STEPS], losses[-WATCHED_STEPS:]
+        if sum(last) > DIVERGED * sum(first) and sum(last) > WATCHED_STEPS:
+            raise CopydeskError(f"The loss doubled by step {step}; take a learning rate below {recipe.learning_rate}.")
+
+
+class Masters:
+    """AdamW on fp32 copies of the adapter's weights, so that small steps are not lost in bf16."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter], recipe: Recipe, steps: int) -> None:
+        self.parameters = parameters
+        self.masters = [torch.nn.Parameter(p.detach().float().clone()) for p in parameters]
+        self.recipe = recipe
+        self.optimiser = torch.optim.AdamW(self.masters, lr=recipe.learning_rate, weight_decay=0.0)
+        rate = learning_rate_of(recipe, steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
+
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+        scaler.unscale_(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(self.masters, self.recipe.max_grad_norm)
+        scaler.step(self.optimiser)
+        scaler.update()
+        self.schedule.step()
+        with torch.no_grad():
+            for parameter, master in zip(self.parameters, self.masters, strict=True):
+                parameter.copy_(master)
+
+
+def learning_rate_of(recipe: Recipe, steps: int) -> Callable[[int], float]:
+    """The factor on the learning rate at each step: up over the warm-up, then down to 0 at the end."""
+    warm_up = round(recipe.warm_up * steps)
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        left = 1 - (step - warm_up) / max(1, steps - warm_up)
+        return {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[recipe.schedule]
+
+    return factor
+
+
+def batches(rows: Sequence[Row], recipe: Recipe) -> list[list[int]]:
+    """The rows of every step of every epoch, in an order that depends on the seed alone."""
+    dice = random.Random(recipe.seed)
+    plan = []
+    for _ in range(recipe.epochs):
+        order = list(range(len(rows)))
+        dice.shuffle(order)
+        if recipe.batching == "bucketed":
+            order.sort(key=lambda index: len(rows[index]["input_ids"]))
+        epoch = [order[at : at + recipe.batch_pairs] for at in range(0, len(order), recipe.batch_pairs)]
+        dice.shuffle(epoch)
+        plan += epoch
+    return plan
+
+
+def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device) -> list[list[Row]]:
+    """A step's rows, cut where they would need too much memory at once."""
+    limit = STREAM_TOKENS[device.type]
+    longest = recipe.max_tokens if recipe.batching == "padded" else max(len(row["input_ids"]) for row in chosen)
+    parts: list[list[Row]] = [[]]
+    filled = 0
+    for row in chosen:
+        size = len(row["input_ids"]) if recipe.batching == "packed" else longest
+        if parts[-1] and filled + size > limit:
+            parts.append([])
+            filled = 0
+        parts[-1].append(row)
+        filled += size
+    return parts
+
+
+def summed_loss(model: torch.nn.Module, rows: list[Row], recipe: Recipe, pad: int) -> Tensor:
+    """Cross-entropy summed over the answer tokens of some rows."""
+    device = next(model.parameters()).device
+    inputs, labels = packed(rows) if recipe.batching == "packed" else padded(rows, recipe, pad)
+    # What follows a position is what it must predict; the last position predicts nothing.
+    targets = torch.cat([labels[:, 1:], torch.full((len(labels), 1), IGNORED)], 1)
+    columns = (targets != IGNORED).any(0).nonzero().flatten()
+    tensors = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    logits = model(**tensors, logits_to_keep=columns.to(device), use_cache=False).logits
+    wanted = targets[:, columns].to(device)
+    return cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def packed(rows: list[Row]) -> tuple[dict[str, Any], Tensor]:
+    """Rows end to end, [1, tokens]. A row's first label is always IGNORED, so none is predicted by its neighbour."""
+    segments = tuple(len(row["input_ids"]) for row in rows)
+    inputs = {
+        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "position_ids": torch.cat([torch.arange(length) for length in segments])[None],
+        "segments": segments,
+    }
+    return inputs, torch.tensor([[label for row in rows for label in row["labels"]]])
+
+
+def padded(rows: list[Row], recipe: Recipe, pad: int) -> tuple[dict[str, Any], Tensor]:
+    """Rows one below the other, [rows, longest]."""
+    width = recipe.max_tokens if recipe.batching == "padded" else max(len(row["input_ids"]) for row in rows)
+    ids = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
+    mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows]
+    labels = [row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}, torch.tensor(labels)
+
+
+def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, directory: Path) -> None:
+    """adapter_model.safetensors, adapter_config.json, tokenizer files and recipe.json."""
+    cast(Any, model).save_pretrained(directory)
+    (directory / "README.md").unlink(missing_ok=True)  # PEFT's template; the round writes its own card
+    tokenizer.save_pretrained(directory)
+    text = json.dumps(recipe.to_mapping(), indent=2) + "\n"
+    (directory / "recipe.json").write_text(text, encoding="utf-8")
+
+
+def peak_rss_gib() -> float:
+    """The most memory that this process held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+def progress_line(progress: Progress) -> str:
+    return json.dumps({key: round(value, 4) for key, value in asdict(progress).items()})
+
+
+def threads() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,136 @@
+"""A round's hyper-parameters: frozen, checked before anything is loaded, saved with the round."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from serving.records import CopydeskError
+
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["bf16", "fp16", "fp32"]
+Batching = Literal["padded", "bucketed", "packed"]
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+TARGETS = ATTENTION + MLP
+RANKS = (1, 8, 16, 32, 64)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a round does with its pairs.
+
+    Attributes:
+        alpha: the update is scaled by alpha / rank.
+        batch_pairs: pairs in an optimiser step, whatever the batching.
+        warm_up: share of the steps in which the learning rate rises.
+        max_tokens: longer pairs (prompt and answer) are left out by name.
+        batching: "padded" fills every pair up to max_tokens, "bucketed" batches pairs of like length and pads to
+            the longest, "packed" lays the pairs of a step end to end without padding; the loss is the same.
+
+    Raises:
+        CopydeskError: a value that cannot train, or that vLLM could not serve.
+    """
+
+    name: str
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+    dropout: float
+    learning_rate: float
+    epochs: int
+    batch_pairs: int
+    warm_up: float
+    schedule: Schedule
+    max_tokens: int
+    seed: int
+    precision: Precision
+    batching: Batching
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        unknown = set(self.targets) - set(TARGETS)
+        checks = (
+            (self.rank in RANKS, f"rank {self.rank} cannot be served by vLLM; take one of {_list(RANKS)}"),
+            (not unknown, f"unknown target modules {_list(sorted(unknown))}; there are {_list(TARGETS)}"),
+            (bool(self.targets), f"no target modules; take some of {_list(TARGETS)}"),
+            (self.alpha > 0, f"alpha must be positive, not {self.alpha}"),
+            (0 <= self.dropout < 1, f"dropout must be in [0, 1), not {self.dropout}"),
+            (0 < self.learning_rate < 1, f"learning_rate must be in (0, 1), not {self.learning_rate}"),
+            (self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
+            (self.batch_pairs >= 1, f"batch_pairs must be at least 1, not {self.batch_pairs}"),
+            (0 <= self.warm_up < 1, f"warm_up is a share of the steps in [0, 1), not {self.warm_up}"),
+            (self.max_tokens >= 16, f"max_tokens must be at least 16, not {self.max_tokens}"),
+            (self.max_grad_norm > 0, f"max_grad_norm must be positive, not {self.max_grad_norm}"),
+            *(
+                (getattr(self, field) in get_args(kind), f"{field} must be one of {_list(get_args(kind))}")
+                for field, kind in (("schedule", Schedule), ("precision", Precision), ("batching", Batching))
+            ),
+        )
+        wrong = [message for holds, message in checks if not holds]
+        if wrong:
+            raise CopydeskError(f"Recipe {self.name}: {'; '.join(wrong)}.")
+
+    def to_mapping(self) -> dict[str, Any]:
+        return {**asdict(self), "targets": list(self.targets)}
+
+    @classmethod
+    def from_mapping(cls, data: dict[str, Any]) -> Recipe:
+        """Raises CopydeskError naming keys that are unknown or missing."""
+        fields = set(cls.__dataclass_fields__)
+        if unknown := set(data) - fields:
+            raise CopydeskError(f"A recipe has no {_list(sorted(unknown))}; it has {_list(sorted(fields))}.")
+        if missing := fields - set(data) - {"max_grad_norm"}:
+            raise CopydeskError(f"The recipe lacks {_list(sorted(missing))}.")
+        return cls(**{**data, "targets": tuple(data["targets"])})
+
+
+def _list(values: object) -> str:
+    assert isinstance(values, tuple | list)
+    return ", ".join(map(str, values))
+
+
+# The starting point of the project, as published for Llama-2-7B: kept to compare with.
+ARTICLE = Recipe(
+    name="article",
+    rank=8,
+    alpha=32,
+    targets=("q_proj", "v_proj"),
+    dropout=0.05,
+    learning_rate=2e-5,
+    epochs=3,
+    batch_pairs=2,
+    warm_up=0.0,
+    schedule="linear",
+    max_tokens=512,
+    seed=42,
+    precision="fp16",
+    batching="padded",
+)
+
+DEFAULT = Recipe(
+    name="default",
+    rank=16,
+    alpha=32,
+    targets=TARGETS,
+    dropout=0.0,
+    learning_rate=1e-3,
+    epochs=2,
+    batch_pairs=8,
+    warm_up=0.05,
+    schedule="linear",
+    max_tokens=1024,
+    seed=42,
+    precision="bf16",
+    batching="packed",
+)
+
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ARTICLE)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """Raises CopydeskError naming the recipes that there are."""
+    if name not in RECIPES:
+        raise CopydeskError(f"There is no recipe {name}; there are {_list(list(RECIPES))}.")
+    return RECIPES[name]
