@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-
 from serving.exchange import read_pairs, write_pairs
+
 from serving.records import CopydeskError, PairStatus
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings

@@ -176,18 +176,22 @@ class Engine:
             task.cancel()
 
     async def _stop(self) -> None:
+        """End the engine and its workers. It started a session of its own: its group holds them and nothing else."""
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        # The engine started a session of its own, so its group holds its workers and nothing else.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        if process.returncode is None:
+            _signal_group(process.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        # Workers outlive a server that was killed, and hold its memory.
+        _signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
 
 
 def versions_in_use(store: Store) -> list[Version]:
@@ -228,8 +232,7 @@ def environment() -> dict[str, str]:
         variables |= {
             "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
-            # One process: half the start-up. Then the threads must be counted for it, or it crawls.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # Left to itself it reserves a core for the server, which is half of two.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(cores),
         }

@@ -12,7 +12,17 @@ LANGUAGES = ("en", "zh")
 
 
 class CopydeskError(Exception):
-    """What went wrong and the next step, in words for the person who reads it."""
+    """What went wrong and the next step, in words for the person who reads it.
+
+    Args:
+        code: names the sentence in the bot's texts, so that people in Slack read it in their language.
+        values: fill that sentence.
+    """
+
+    def __init__(self, text: str, *, code: str = "", **values: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.values = values
 
 
 @dataclass(frozen=True)
@@ -272,6 +282,7 @@ class Scorecard:
 
 class RequestState(StrEnum):
     WAITING = "waiting"
+    WRITTEN = "written"  # the draft is stored, and not yet shown whole
     ANSWERED = "answered"
     FAILED = "failed"
 

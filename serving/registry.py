@@ -34,7 +34,9 @@ def verify(version: Version) -> None:
     if digest_of(Path(version.path)) != version.digest:
         raise CopydeskError(
             f"The files of {version.name} are not those that were trained (their digest differs). "
-            "It stays out of service; run the round again: copydesk round run"
+            "It stays out of service; run the round again: copydesk round run",
+            code="files_changed",
+            version=version.name,
         )
 
 
@@ -54,7 +56,11 @@ class Registry:
 
     def _require_lead(self, user: str) -> None:
         if not self.is_lead(user):
-            raise CopydeskError("Only a team lead can decide about versions. Leads are listed in COPYDESK_LEADS.")
+            raise CopydeskError(
+                "Only a team lead can decide about versions. Leads are listed in COPYDESK_LEADS.",
+                code="leads_only",
+                leads=" ".join(f"<@{lead}>" for lead in self.leads),
+            )
 
     def approve(self, name: str, *, user: str, reason: str = "", digest: str | None = None) -> Promotion:
         """Make a version live.
@@ -82,10 +88,12 @@ class Registry:
         self._require_lead(user)
         live = self.store.live()
         if expected_live is not None and live != expected_live:
-            raise CopydeskError(f"{live} is live by now, not {expected_live}; nothing was changed.")
+            raise CopydeskError(
+                f"{live} is live by now, not {expected_live}; nothing was changed.", code="live_changed", live=live
+            )
         approved = next((p for p in self.store.promotions() if p.version == live and p.decision == "approved"), None)
         if approved is None:
-            raise CopydeskError("The base model is live; there is nothing to roll back to.")
+            raise CopydeskError("The base model is live; there is nothing to roll back to.", code="nothing_before")
         previous = approved.previous
         digest = ""
         if previous != BASE:

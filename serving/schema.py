@@ -64,7 +64,7 @@ CREATE TABLE requests (
     thread_ts TEXT NOT NULL,
     locale TEXT NOT NULL,
     reply_ts TEXT,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'answered', 'failed')),
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'written', 'answered', 'failed')),
     created_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX requests_state ON requests(state);

@@ -192,7 +192,19 @@ class Store:
         return _request(self._get("requests", id))
 
     def waiting_requests(self) -> list[Request]:
-        return [_request(row) for row in self._rows("SELECT * FROM requests WHERE state = 'waiting' ORDER BY id")]
+        """Those whose answer nobody has seen whole, the oldest first."""
+        sql = "SELECT * FROM requests WHERE state IN ('waiting', 'written') ORDER BY id"
+        return [_request(row) for row in self._rows(sql)]
+
+    def set_thread(self, request_id: int, thread_ts: str) -> None:
+        """Remember the message that a command's answer hangs under."""
+        with self._write() as db:
+            db.execute("UPDATE requests SET thread_ts = ? WHERE id = ?", [thread_ts, request_id])
+
+    def known_replies(self, channel: str) -> set[str]:
+        """The messages of a channel that belong to a request."""
+        rows = self._rows("SELECT reply_ts FROM requests WHERE channel = ? AND reply_ts IS NOT NULL", channel)
+        return {row["reply_ts"] for row in rows}
 
     def set_reply(self, request_id: int, ts: str) -> None:
         """Remember the message that will become the draft, so that a restart continues in it."""
@@ -216,7 +228,7 @@ class Store:
         first_token_s: float | None,
         total_s: float,
     ) -> Draft:
-        """Store the draft and close the request. A request has at most one draft: a second answer returns the first."""
+        """Store the draft. A request has at most one: a second answer returns the first."""
         with self._write() as db:
             request = _request(_one(db, "SELECT * FROM requests WHERE id = ?", request_id))
             rows = list(db.query("SELECT * FROM drafts WHERE request_id = ?", [request_id]))
@@ -236,8 +248,13 @@ class Store:
                 first_token_s=first_token_s,
                 total_s=total_s,
             )
-            db.execute("UPDATE requests SET state = 'answered', reply_ts = ? WHERE id = ?", [ts, request_id])
+            db.execute("UPDATE requests SET state = 'written', reply_ts = ? WHERE id = ?", [ts, request_id])
             return _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", id))
+
+    def close_request(self, request_id: int) -> None:
+        """The draft stands in the thread with its buttons."""
+        with self._write() as db:
+            db.execute("UPDATE requests SET state = 'answered' WHERE id = ?", [request_id])
 
     def brief(self, id: int) -> Brief:
         return _brief(self._get("briefs", id))
@@ -261,11 +278,22 @@ class Store:
         return [_draft(row) for row in self._rows("SELECT * FROM drafts ORDER BY id DESC LIMIT ?", limit)]
 
     def rate(
-        self, draft_id: int, user: str, verdict: Verdict, source: RatingSource = RatingSource.BUTTON, reason: str = ""
-    ) -> Rating:
-        """A person's rating; the last one counts. A 👍 makes the draft a pair, its withdrawal takes it back."""
+        self,
+        draft_id: int,
+        user: str,
+        verdict: Verdict,
+        source: RatingSource = RatingSource.BUTTON,
+        reason: str = "",
+        event_id: str | None = None,
+    ) -> Rating | None:
+        """A person's rating; the last one counts. A 👍 makes the draft a pair, its withdrawal takes it back.
+
+        Returns None when the event was seen before: one that arrives late must not undo a later rating.
+        """
         with self._write() as db:
             _one(db, "SELECT id FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}")
+            if event_id is not None and not self._first_sight(db, event_id):
+                return None
             db.execute(
                 "INSERT INTO ratings (draft_id, user, verdict, reason, source, created_at) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (draft_id, user) DO UPDATE SET verdict = excluded.verdict, source = excluded.source, "
@@ -284,11 +312,15 @@ class Store:
                 "UPDATE ratings SET reason = ? WHERE draft_id = ? AND user = ?", [reason, draft_id, user]
             ).rowcount
             if not changed:
-                raise CopydeskError("There is no rating of yours on this draft; press 👎 again first.")
+                raise CopydeskError(
+                    "There is no rating of yours on this draft; press 👎 again first.", code="no_rating"
+                )
 
-    def unrate(self, draft_id: int, user: str, verdict: Verdict) -> bool:
+    def unrate(self, draft_id: int, user: str, verdict: Verdict, event_id: str | None = None) -> bool:
         """Take a rating back, if it is still the one that counts. Returns whether it was."""
         with self._write() as db:
+            if event_id is not None and not self._first_sight(db, event_id):
+                return False
             removed = db.execute(
                 "DELETE FROM ratings WHERE draft_id = ? AND user = ? AND verdict = ?", [draft_id, user, verdict]
             ).rowcount
@@ -326,9 +358,13 @@ class Store:
         with self._write() as db:
             draft = _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}"))
             if not text.strip():
-                raise CopydeskError("The correction is empty; write the copy as it should read.")
+                raise CopydeskError(
+                    "The correction is empty; write the copy as it should read.", code="correction_empty"
+                )
             if text.strip() == draft.text.strip():
-                raise CopydeskError("The correction equals the draft; change the text, or press 👍 to keep it.")
+                raise CopydeskError(
+                    "The correction equals the draft; change the text, or press 👍 to keep it.", code="correction_same"
+                )
             brief = _brief(_one(db, "SELECT * FROM briefs WHERE id = ?", draft.brief_id))
             db.execute(
                 "UPDATE pairs SET status = ? WHERE draft_id = ? AND status = ?",
@@ -565,7 +601,11 @@ class Store:
         with self._write() as db:
             live = _live(db)
             if expected_live is not None and live != expected_live:
-                raise CopydeskError(f"{live} is live by now, not {expected_live}; look at the newest scorecard first.")
+                raise CopydeskError(
+                    f"{live} is live by now, not {expected_live}; look at the newest scorecard first.",
+                    code="live_changed",
+                    live=live,
+                )
             if decision is not Decision.ROLLED_BACK:
                 rows = list(
                     db.query(
@@ -573,7 +613,12 @@ class Store:
                     )
                 )
                 if rows:
-                    raise CopydeskError(f"{version} was {rows[0]['decision']} already by <@{rows[0]['user']}>.")
+                    raise CopydeskError(
+                        f"{version} was {rows[0]['decision']} already by {rows[0]['user']}.",
+                        code="decided_already",
+                        version=version,
+                        user=rows[0]["user"],
+                    )
             elif version == live:
                 raise CopydeskError(f"{version} is live already; there is nothing to roll back.")
             id = self._insert(
@@ -609,7 +654,7 @@ _ROUNDS = "SELECT rounds.*, (SELECT count(*) FROM round_pairs WHERE round_id = r
 def _one(db: Database, sql: str, *values: Any, what: str = "The row") -> Row:
     row = next(iter(db.query(sql, list(values))), None)
     if row is None:
-        raise CopydeskError(f"{what} is gone.")
+        raise CopydeskError(f"{what} is gone.", code="gone")
     return row
 
 

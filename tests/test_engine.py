@@ -107,11 +107,14 @@ async def test_nobody_else_on_the_machine_reaches_the_engine(desk: tuple[Setting
 async def test_a_killed_engine_says_so_at_once_and_comes_back(desk: tuple[Settings, int]) -> None:
     settings, supervisor = desk
     before = vllm_process(supervisor)
+    workers = before.children(recursive=True)
+    assert workers
     async with ModelClient(settings.endpoint) as client:
         with pytest.raises(EngineUnavailable):
             await killed_in_the_middle(client, before)
         await until_serving(settings)
         assert vllm_process(supervisor).pid != before.pid
+        assert not any(worker.is_running() for worker in workers), "a worker of the killed engine holds its memory"
         assert (await client.complete(task_messages(LAMP), BASE, Sampling(max_tokens=4))).text
 
 
@@ -120,13 +123,12 @@ def test_an_engine_ends_with_its_supervisor_however_that_went(base_model: Path, 
     environment = {**os.environ, "COPYDESK_HOME": str(tmp_path), "COPYDESK_MODEL": str(base_model)}
     supervisor = subprocess.Popen([sys.executable, "-m", "serving.engine"], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (children := psutil.Process(supervisor.pid).children()):
-        assert time.monotonic() < deadline, "the supervisor started no engine"
+    while len(engine := psutil.Process(supervisor.pid).children(recursive=True)) < 2:
+        assert time.monotonic() < deadline, "the supervisor started no engine with a worker"
         time.sleep(0.2)
-    time.sleep(3)  # past the interpreter's start, where the kernel is told
     supervisor.kill()
     supervisor.wait()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    _, alive = psutil.wait_procs(engine, timeout=30)
     assert alive == []
 
 

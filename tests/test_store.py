@@ -66,6 +66,9 @@ def test_a_request_waits_until_it_is_answered_and_has_one_draft(store: Store) ->
     first = answer(store, request, "one")
     second = answer(store, request, "two")
     assert second == first
+    assert store.request(request.id).state is RequestState.WRITTEN
+    assert [r.id for r in store.waiting_requests()] == [request.id], "nobody has seen it whole yet"
+    store.close_request(request.id)
     assert store.waiting_requests() == []
     assert store.request(request.id).state is RequestState.ANSWERED
     assert store.draft_at("C1", first.ts) == store.draft_of(request.id) == first
@@ -88,8 +91,19 @@ def test_the_same_rating_again_keeps_its_reason_and_another_verdict_drops_it(sto
     draft = answer(store, ask(store))
     store.rate(draft.id, "U_ANNA", Verdict.DOWN)
     store.set_reason(draft.id, "U_ANNA", "too_long")
-    assert store.rate(draft.id, "U_ANNA", Verdict.DOWN).reason == "too_long"
-    assert store.rate(draft.id, "U_ANNA", Verdict.UP).reason == ""
+    again = store.rate(draft.id, "U_ANNA", Verdict.DOWN)
+    other = store.rate(draft.id, "U_ANNA", Verdict.UP)
+    assert again is not None
+    assert other is not None
+    assert (again.reason, other.reason) == ("too_long", "")
+
+
+def test_a_rating_that_arrives_late_once_more_does_not_undo_a_later_one(store: Store) -> None:
+    draft = answer(store, ask(store))
+    store.rate(draft.id, "U_ANNA", Verdict.UP, event_id="Ev1")
+    store.rate(draft.id, "U_ANNA", Verdict.DOWN, event_id="Ev2")
+    assert store.rate(draft.id, "U_ANNA", Verdict.UP, event_id="Ev1") is None
+    assert [rating.verdict for rating in store.ratings()] == [Verdict.DOWN]
 
 
 def test_a_reason_needs_a_rating(store: Store) -> None:
