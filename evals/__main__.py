@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -178,7 +179,7 @@ def _metric(name: str, arm: Arm) -> str:
     return f"{metric.value:.3f}" + (f"  (human {metric.ceiling:.3f})" if metric.ceiling is not None else "")
 
 
-_LINES = {
+_LINES: dict[str, Callable[[Arm], str]] = {
     "excellent": lambda arm: _rate(arm.excellent),
     "acceptable or better": lambda arm: _rate(arm.acceptable),
     "pass^1 … pass^k": lambda arm: "  ".join(f"{estimate.value:.2f}" for estimate in arm.pass_k),

@@ -12,6 +12,7 @@ from serving.card import Arm, Card
 
 GREY, GREEN, INK = "#9aa5b1", "#1f8a70", "#1d2733"
 WIDTH = 0.36
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9}  # a figure stays legible on a line
 Bar = tuple[float, float | None, float | None]  # value, low, high
 
 
@@ -44,7 +45,7 @@ def render_chart(card: Card) -> bytes:
         loc="left",
         pad=14,
     )
-    figure.legend(loc="outside lower center", ncols=3, fontsize=17, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=17, columnspacing=1.4, handlelength=1.6, frameon=False)
     picture = BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
@@ -70,7 +71,7 @@ def _bars(axes: Axes, bars: list[Bar], shift: float, color: str, label: str) -> 
             axes.errorbar(place, value, yerr=whisker, color=INK, capsize=7, lw=2)
             top = max(value, high)
         text = f"{value:.2f}" if low is None else f"{value:.0%}"
-        axes.text(place, top + 0.015, text, ha="center", va="bottom", fontsize=18, color=INK)
+        axes.text(place, top + 0.015, text, ha="center", va="bottom", fontsize=18, color=INK, bbox=CLEAR, zorder=5)
 
 
 def _marks(axes: Axes, card: Card) -> None:

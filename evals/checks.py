@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 from evals import text as reading
 from serving.records import Requirements, Task
 
+DATA = Path(__file__).parent / "data"
 PRIMARY = frozenset({"answer", "language", "product", "selling_points", "length", "must_not", "claims"})
 UNITS = {"en": "words", "zh": "characters"}
 _ENGLISH = "the and you your with for of is it to on that this are at from by as its"
@@ -189,7 +190,7 @@ def _own_words(requirements: Requirements) -> tuple[str, ...]:
 @cache
 def _claims(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Forbidden claims and innocent phrases of a language."""
-    data = resources.files("evals").joinpath("data", f"claims_{language}.txt").read_text(encoding="utf-8")
+    data = (DATA / f"claims_{language}.txt").read_text(encoding="utf-8")
     lines = [line.strip() for line in data.splitlines()]
     lines = [line for line in lines if line and not (line.startswith("#") and line[1:2] == " ")]
     return (
@@ -241,7 +242,7 @@ def _opening(words: list[str]) -> str:
 @cache
 def _verbs(language: str) -> tuple[frozenset[str], frozenset[str]]:
     """Verbs that ask, and words that make a sentence a statement."""
-    data = resources.files("evals").joinpath("data", f"actions_{language}.txt").read_text(encoding="utf-8")
+    data = (DATA / f"actions_{language}.txt").read_text(encoding="utf-8")
     lines = [line.strip() for line in data.splitlines() if line.strip() and not line.startswith("#")]
     return (
         frozenset(line for line in lines if not line.startswith("-")),

@@ -56,7 +56,7 @@ class Runner:
             CopydeskError: no such version, files that changed, an engine that refuses; samples so far are kept.
             EngineUnavailable: the engine did not come back; run again to go on.
         """
-        against = baseline or await asyncio.to_thread(self.store.live)
+        against = baseline if baseline is not None else await asyncio.to_thread(self.store.live)
         if against == name:
             against = BASE
         if name == BASE:

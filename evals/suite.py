@@ -7,12 +7,13 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from serving.prompt import task_of
 from serving.records import CATEGORIES, LANGUAGES, CopydeskError, Requirements, Task
+
+SUITES = Path(__file__).parent / "suites"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_suite(name_or_path: str) -> Suite:
     if path.suffix == ".jsonl":
         content, name = _bytes(path), path.stem
     else:
-        source = resources.files("evals").joinpath("suites", f"{name_or_path}.jsonl")
+        source = SUITES / f"{name_or_path}.jsonl"
         if not source.is_file():
             raise CopydeskError(
                 f"There is no suite {name_or_path}; there are {', '.join(suite_names()) or 'none'}, "
@@ -130,5 +131,4 @@ def _item(row: dict[str, Any]) -> Item:
 
 
 def suite_names() -> list[str]:
-    folder = resources.files("evals").joinpath("suites")
-    return sorted(entry.name.removesuffix(".jsonl") for entry in folder.iterdir() if entry.name.endswith(".jsonl"))
+    return sorted(path.stem for path in SUITES.glob("*.jsonl"))

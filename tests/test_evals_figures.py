@@ -1,0 +1,162 @@
+"""Metrics and statistics against published or independently computed values."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evals import metrics, statistics
+from evals.checks import score
+from evals.stability import brief_stability, pass_curve
+from evals.suite import Item
+from serving.card import BriefStability
+from serving.prompt import task_of
+from serving.records import Requirements
+
+
+@pytest.mark.parametrize(
+    ("successes", "total", "low", "high"),
+    [
+        (16, 20, 0.584, 0.919),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_gives_the_published_intervals(successes: int, total: int, low: float, high: float) -> None:
+    rate = statistics.wilson(successes, total)
+    assert (rate.low, rate.high) == pytest.approx((low, high), abs=6e-5 if total != 20 or not successes else 6e-4)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"), [(0, 0, 1.0), (6, 0, 0.03125), (5, 0, 0.0625), (1, 9, 0.021484375), (4, 4, 1.0)]
+)
+def test_mcnemar_is_the_exact_binomial_test(gained: int, lost: int, p: float) -> None:
+    assert statistics.mcnemar(gained, lost) == pytest.approx(p, abs=1e-12)
+
+
+@pytest.mark.parametrize(("passes", "total"), [(20, 20), (29, 30), (46, 50), (88, 100)])
+def test_the_counts_that_show_more_than_four_fifths(passes: int, total: int) -> None:
+    assert statistics.wilson(passes, total).low >= 0.8
+    assert statistics.wilson(passes - 1, total).low < 0.8
+
+
+@given(met=st.lists(st.integers(0, 5), min_size=1, max_size=8), k=st.integers(1, 5))
+def test_pass_k_is_the_share_of_draws_that_all_pass(met: list[int], k: int) -> None:
+    shares = []
+    for count in met:
+        draws = list(combinations([True] * count + [False] * (5 - count), k))
+        shares.append(sum(all(draw) for draw in draws) / len(draws))
+    assert statistics.pass_k(met, 5, k) == pytest.approx(sum(shares) / len(shares))
+
+
+@given(total=st.integers(1, 300), data=st.data())
+def test_wilson_holds_the_share_and_stays_within_bounds(total: int, data: st.DataObject) -> None:
+    rate = statistics.wilson(data.draw(st.integers(0, total)), total)
+    assert 0 <= rate.low <= rate.share <= rate.high <= 1
+
+
+@given(gained=st.integers(0, 60), lost=st.integers(0, 60))
+def test_mcnemar_does_not_know_which_side_is_which(gained: int, lost: int) -> None:
+    assert statistics.mcnemar(gained, lost) == statistics.mcnemar(lost, gained)
+    assert 0 < statistics.mcnemar(gained, lost) <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=20), seed=st.integers(0, 99))
+def test_a_bootstrap_repeats_with_its_seed_and_holds_the_mean(values: list[float], seed: int) -> None:
+    found = statistics.bootstrap(values, seed)
+    assert found == statistics.bootstrap(values, seed)
+    assert found.low <= found.value <= found.high
+
+
+ENGLISH = ["The mug keeps tea warm for hours.", "A soft scarf for cold mornings.", "Order yours this week."]
+OTHERS = ["This mug keeps your tea warm.", "A warm scarf for cold days.", "Order one this week."]
+
+
+def test_corpus_bleu_is_sacrebleus_own() -> None:
+    references = [[other, text.upper()] for text, other in zip(ENGLISH, OTHERS, strict=True)]
+    own = sacrebleu.corpus_bleu(ENGLISH, metrics.columns(references), tokenize="13a").score / 100
+    found = metrics.quality(ENGLISH, references)
+    assert found.values["bleu"] == pytest.approx(own, abs=1e-6)
+    assert "tok:zh" in found.signatures["bleu"]
+
+
+def test_identical_chinese_scores_one_everywhere() -> None:
+    texts = ["露米喷雾细细落下，放得进包。", "今晚泡一壶茶慢慢喝。"]
+    values = metrics.quality(texts, [[text] for text in texts]).values
+    assert values == pytest.approx(dict.fromkeys(values, 1.0))
+
+
+def test_chinese_that_shares_only_a_latin_word_is_not_alike() -> None:
+    assert metrics.rouge(["iPhone手机壳"], [["完全不同iPhone文本"]])["rouge1"] < 0.6
+
+
+def test_items_may_have_different_numbers_of_references() -> None:
+    one = metrics.quality(ENGLISH, [[other] for other in OTHERS]).values["bleu"]
+    more = metrics.quality(ENGLISH, [[OTHERS[0], ENGLISH[0]], [OTHERS[1]], [OTHERS[2]]]).values["bleu"]
+    assert more > one
+
+
+def test_the_human_ceiling_compares_people_with_people() -> None:
+    ceiling = metrics.human_ceiling([[text, other] for text, other in zip(ENGLISH, OTHERS, strict=True)])
+    assert ceiling is not None
+    assert 0 < ceiling["bleu"] < 1
+    assert metrics.human_ceiling([["alone"]]) is None
+
+
+def test_memorised_text_is_recognised_by_thirteen_words() -> None:
+    output = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen."
+    memory = metrics.Memory([output, "另外一段训练用的文字"])
+    assert memory.holds("Well: two three four five six seven eight nine ten eleven twelve thirteen fourteen!")
+    assert not memory.holds("two three four five six seven eight nine ten eleven twelve thirteen but no further")
+    assert memory.longest_run("zero two three four x") == 3
+    assert metrics.Memory([]).longest_run("anything") == 0
+
+
+def test_variety_counts_different_ngrams() -> None:
+    assert metrics.distinct(["a b a b"], 1) == 0.5
+    assert metrics.distinct(["a b", "a c"], 2) == 1.0
+    assert metrics.distinct([""], 2) == 0.0
+
+
+def test_bleu_differences_are_paired_and_signed() -> None:
+    references = [[text] for text in ENGLISH * 7]
+    better = statistics.paired_bleu(ENGLISH * 7, OTHERS * 7, references, seed=1)
+    worse = statistics.paired_bleu(OTHERS * 7, ENGLISH * 7, references, seed=1)
+    same = statistics.paired_bleu(OTHERS * 7, OTHERS * 7, references, seed=1)
+    assert better.value == pytest.approx(-worse.value)
+    assert better.low > 0 > worse.high
+    assert better.p < 0.05
+    assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+MUG = Item("mug", task_of(Requirements(product="Mug", length=(2, 6)), "en"), ("A reference.",))
+
+
+def brief(texts: list[str]) -> BriefStability:
+    return brief_stability(MUG, texts, [score(text, MUG.task) for text in texts])
+
+
+def test_one_missed_repeat_makes_a_brief_unstable() -> None:
+    steady = brief(["Mug keeps tea hot.", "Your Mug, always warm.", "Mug stays on the desk."])
+    shaky = brief(["Mug keeps tea hot.", "Your cup, always warm.", ""])
+    assert (steady.met, steady.stable, steady.too_similar) == (3, True, False)
+    assert (shaky.met, shaky.stable, shaky.chrf_min) == (1, False, 0.0)
+    curve = pass_curve([steady, shaky], 3, seed=1)
+    assert [estimate.value for estimate in curve] == pytest.approx([2 / 3, 0.5, 0.5])
+
+
+def test_repeats_that_are_one_text_are_called_too_similar() -> None:
+    same = brief(["Mug keeps tea hot."] * 5)
+    assert same.too_similar
+    assert same.length_variation == 0.0
+
+
+def test_five_empty_repeats_are_no_crash() -> None:
+    assert brief([""] * 5).met == 0

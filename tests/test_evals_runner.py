@@ -1,0 +1,274 @@
+"""Whole scorecards over a real store and HTTP: comparing, going on after a stop, strange texts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from evals_edge import Writer, serving
+
+from evals.lint import lint, read_starter
+from evals.plan import Plan
+from evals.runner import Runner
+from evals.suite import Suite, read_suite
+from serving.card import Card, Caveat, Reason, Verdict
+from serving.client import EngineUnavailable, ModelClient
+from serving.records import CopydeskError, PairSource
+from serving.registry import digest_of
+from serving.settings import Settings
+from serving.store import NewPair, Store
+
+NAMES = ("mug", "lamp", "scarf", "kettle", "stool", "basket", "clock", "tray", "vase", "rug", "hook", "bench")
+
+
+def row(name: str) -> dict[str, object]:
+    requirements = {
+        "product": f"Arbel {name}",
+        "selling_points": [[f"oak {name} rim"], ["made to last"]],
+        "length": [8, 30],
+        "emoji": [0, 0],
+        "call_to_action": True,
+    }
+    return {
+        "id": f"en-{name}",
+        "language": "en",
+        "category": "home",
+        "requirements": requirements,
+        "references": [
+            f"Arbel {name} has an oak {name} rim and is made to last. Order the {name} today.",
+            f"The Arbel {name} brings an oak {name} rim to your table, made to last. Take one home.",
+        ],
+    }
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    path = tmp_path / "home.jsonl"
+    path.write_text("\n".join(json.dumps(row(name)) for name in NAMES), encoding="utf-8")
+    return read_suite(str(path))
+
+
+@pytest.fixture
+def plan(suite: Suite) -> Plan:
+    return Plan(suite, items=12, briefs=4, repeats=3, seed=5)
+
+
+def good(prompt: str) -> str:
+    name = next(name for name in NAMES if f"Arbel {name}." in prompt)
+    return f"Arbel {name} has an oak {name} rim and is made to last for you. Put one by the door."
+
+
+def candidate_is_good(model: str, prompt: str, nth: int) -> str:
+    return good(prompt) if model != "base" else "Something nice for everyone."
+
+
+def train(store: Store, home: Path, outputs: list[NewPair] | None = None) -> str:
+    """A version with files and row, as a round leaves it."""
+    store.add_pairs(outputs or [])
+    round = store.start_round({}, [pair.id for pair in store.pairs()], "digest")
+    path = home / "adapters" / round.version
+    path.mkdir(parents=True)
+    (path / "adapter_config.json").write_text("{}")
+    (path / "adapter_model.safetensors").write_bytes(round.version.encode())
+    store.finish_round(round.id, {}, path=str(path), digest=digest_of(path), base_model="toy")
+    return round.version
+
+
+def runner(store: Store, client: ModelClient, settings: Settings) -> Runner:
+    return Runner(store, client, settings.copydesk_home, "toy", pauses=(0.01, 0.01))
+
+
+async def scored(write: Writer, store: Store, settings: Settings, plan: Plan, name: str) -> Card:
+    async with serving(write) as edge, ModelClient(edge.url) as client:
+        card = await runner(store, client, settings).run(name, plan)
+    assert card.body is not None
+    return Card.from_json(json.loads(json.dumps(card.body)))
+
+
+async def test_a_card_compares_the_candidate_with_the_live_version(
+    store: Store, settings: Settings, plan: Plan
+) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        stored = await runner(store, client, settings).run(name, plan)
+    assert stored.body is not None
+    card = Card.from_json(stored.body)
+    assert card.to_json() == Card.from_json(json.loads(json.dumps(stored.body))).to_json()
+    assert (card.version, card.baseline, card.live and card.live.version) == (name, "base", "base")
+    assert card.candidate.excellent.successes == 12
+    assert card.live is not None
+    assert card.live.grades == {"excellent": 0, "acceptable": 0, "fail": 12}
+    assert card.excellent_difference is not None
+    assert (card.excellent_difference.gained, card.excellent_difference.lost) == (12, 0)
+    assert card.excellent_difference.p < 0.001
+    assert card.bleu_difference is not None
+    assert card.bleu_difference.low > 0
+    assert card.candidate.pass_k[-1].value == 1.0
+    assert card.live.pass_k[-1].value == 0.0
+    assert 0 < (card.candidate.metric("bleu").ceiling or 0) < 1
+    assert Caveat.SMALL_SAMPLE in card.caveats
+    picture = (settings.copydesk_home / card.chart).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert {body["model"] for body in edge.requests} == {"base", name}
+    assert not any("seed" in body for body in edge.requests)
+    assert 1 < edge.most_in_flight <= 24
+    assert [shown.version for shown in store.unannounced_scorecards()] == [name]
+    assert store.unscored_versions() == []
+
+
+async def test_a_stopped_run_goes_on_without_asking_again(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        edge.hold_after = 30  # the baseline's 24 and a few of the candidate's
+        task = asyncio.create_task(runner(store, client, settings).run(name, plan))
+        await edge.holding.wait()
+        await asyncio.sleep(0.2)  # the thirty answers reach the store
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert store.scorecards(name) == []
+        edge.hold_after = None
+        card = await runner(store, client, settings).run(name, plan)
+        assert len(edge.requests) == 48
+    assert len(store.samples(card.id)) == 24
+    assert card.body is not None
+
+
+async def test_the_baseline_is_generated_once_for_all_candidates(store: Store, settings: Settings, plan: Plan) -> None:
+    first = train(store, settings.copydesk_home)
+    second = train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        for name in (first, second, second):
+            await runner(store, client, settings).run(name, plan)
+        asked = [body["model"] for body in edge.requests]
+    assert {name: asked.count(name) for name in set(asked)} == {"base": 24, first: 24, second: 24}
+    assert len(store.scorecards(second)) == 2
+
+
+async def test_a_live_version_as_baseline_is_not_announced_again(store: Store, settings: Settings, plan: Plan) -> None:
+    first, second = train(store, settings.copydesk_home), train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        card = await runner(store, client, settings).run(second, plan, baseline=first)
+    assert card.baseline == first
+    assert [shown.version for shown in store.unannounced_scorecards()] == [second]
+
+
+async def test_an_engine_that_stumbles_is_asked_again(store: Store, settings: Settings, plan: Plan) -> None:
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        edge.broken = 5
+        card = await runner(store, client, settings).run("base", plan)
+    assert card.body is not None
+    assert len(edge.requests) == 24
+
+
+async def test_an_engine_that_stays_away_is_one_clear_error(store: Store, settings: Settings, plan: Plan) -> None:
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        edge.broken = 10_000
+        with pytest.raises(EngineUnavailable, match="run this again"):
+            await runner(store, client, settings).run("base", plan)
+    assert store.scorecards() == []
+
+
+async def test_strange_texts_are_failed_and_shown_never_a_crash(store: Store, settings: Settings, plan: Plan) -> None:
+    strange = ["", "🌿🌿", "x" * 20_000, "这是中文。", "\x00\ufffd", "# \n\n- "]
+    name = train(store, settings.copydesk_home)
+
+    def write(model: str, prompt: str, nth: int) -> str:
+        return strange[(nth + len(prompt)) % len(strange)]
+
+    card = await scored(write, store, settings, plan, name)
+    assert card.candidate.grades["fail"] == 12
+    assert (card.verdict, card.reason) == (Verdict.FAIL, Reason.BELOW_BAR)
+    assert len(card.worst) == 3
+    assert all(sample.reasons for sample in card.worst)
+
+
+async def test_files_that_changed_are_not_scored(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+    (Path(store.version(name).path) / "adapter_model.safetensors").write_bytes(b"other")
+    with pytest.raises(CopydeskError, match="digest"):
+        await scored(candidate_is_good, store, settings, plan, name)
+
+
+async def test_a_planted_regression_fails(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+
+    def worse(model: str, prompt: str, nth: int) -> str:
+        return good(prompt) if model == "base" else "A thing for the house, made to last."
+
+    card = await scored(worse, store, settings, plan, name)
+    assert (card.verdict, card.reason) == (Verdict.FAIL, Reason.WORSE_THAN_LIVE)
+    assert card.reason_values == {"gained": 0, "lost": 12, "p": 2 / 2**12}
+
+
+async def test_equal_versions_with_few_briefs_are_inconclusive(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+    card = await scored(lambda model, prompt, nth: good(prompt), store, settings, plan, name)
+    assert (card.verdict, card.reason) == (Verdict.INCONCLUSIVE, Reason.TOO_FEW)
+    assert card.reason_values["n"] == 12
+
+
+async def test_a_forbidden_claim_fails_and_is_named(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+
+    def write(model: str, prompt: str, nth: int) -> str:
+        return good(prompt).replace("for you", "and the best") if nth == 2 else good(prompt)
+
+    card = await scored(write, store, settings, plan, name)
+    assert (card.verdict, card.reason) == (Verdict.FAIL, Reason.FORBIDDEN_CLAIM)
+    assert card.reason_values["claim"] == "best"
+
+
+async def test_a_planted_leak_fails_the_card(store: Store, settings: Settings, plan: Plan) -> None:
+    item = plan.suite.items[0]
+    name = train(store, settings.copydesk_home, [NewPair(item.task, "An output of its own.", PairSource.IMPORT)])
+    card = await scored(candidate_is_good, store, settings, plan, name)
+    assert (card.verdict, card.reason) == (Verdict.FAIL, Reason.LEAK)
+    assert card.reason_values == {"count": 1, "item": item.id}
+
+
+async def test_a_memoriser_is_named(store: Store, settings: Settings, plan: Plan) -> None:
+    output = "This chair is the one that my neighbor made from the old door of the mill by the river."
+    pairs = [NewPair(read_starter("en")[0].task, output, PairSource.IMPORT)]
+    name = train(store, settings.copydesk_home, pairs)
+    card = await scored(lambda model, prompt, nth: output, store, settings, plan, name)
+    assert Caveat.MEMORISED in card.caveats
+
+
+def test_a_larger_draw_keeps_the_smaller_one(suite: Suite) -> None:
+    assert suite.draw(9, 3, "following")[:4] == suite.draw(4, 3, "following")
+    assert suite.draw(9, 3, "following") != suite.draw(9, 4, "following")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"references": []}, "at least one"),
+        ({"references": None}, "at least one"),
+        ({"language": "fr"}, "language is 'fr'"),
+        ({"requirements": {"length": [9]}}, "length"),
+        ({"requirements": {"colour": "red"}}, "colour"),
+        ({"requirements": []}, "line 2"),
+    ],
+)
+def test_a_broken_row_is_named(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text(json.dumps(row("mug")) + "\n" + json.dumps({**row("lamp"), **change}), encoding="utf-8")
+    with pytest.raises(CopydeskError, match="line 2") as error:
+        read_suite(str(path))
+    assert said in str(error.value)
+
+
+def test_lint_finds_what_is_planted(tmp_path: Path, suite: Suite) -> None:
+    # The suite of these tests is one sentence with other nouns, which lint says too.
+    assert [found for found in lint(suite, read_starter("en")[:20]) if "nearly the same" not in found] == []
+    starter = read_starter("en")[:3]
+    leak = row("mug") | {"references": [starter[0].output]}
+    path = tmp_path / "planted.jsonl"
+    path.write_text("\n".join(map(json.dumps, [leak, row("lamp"), {**row("lamp"), "id": "again"}])), encoding="utf-8")
+    found = "\n".join(lint(read_suite(str(path)), starter))
+    assert "en-mug: a reference is a training pair's output" in found
+    assert "en-mug, reference 1: The product is not named" in found
+    assert "again: Brief with the same brief as en-lamp" in found
