@@ -79,20 +79,29 @@ def last_sentence(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _phrase(phrase: str, inflected: bool) -> regex.Pattern[str]:
-    body = regex.escape(comparable(phrase))
-    suffix = "(?:s|es|d|ed|ing)?" if inflected and body[-1:].isalpha() and body.isascii() else ""
+def _plain(phrase: str) -> str:
+    return comparable(phrase)
+
+
+@lru_cache(maxsize=4096)
+def _phrase(plain: str, inflected: bool) -> regex.Pattern[str]:
+    suffix = "(?:s|es|d|ed|ing)?" if inflected and plain[-1].isalpha() and plain.isascii() else ""
     # Han has no word boundaries; Latin words must not match inside others (cure in secure).
-    left = r"(?<![a-z0-9])" if body[:1].isascii() else ""
-    right = r"(?![a-z0-9])" if body[-1:].isascii() else ""
-    return regex.compile(f"{left}{body}{suffix}{right}")
+    left = r"(?<![a-z0-9])" if plain[0].isascii() else ""
+    right = r"(?![a-z0-9])" if plain[-1].isascii() else ""
+    return regex.compile(f"{left}{regex.escape(plain)}{suffix}{right}")
 
 
 def contains(comparable_text: str, phrase: str, inflected: bool = False) -> bool:
     """Whether a text, comparable already, has the phrase as whole words; `inflected` takes endings such as -s too."""
-    return bool(phrase.strip()) and _phrase(phrase, inflected).search(comparable_text) is not None
+    plain = _plain(phrase)
+    # The plain search is a hundred times faster and nearly always enough to say no.
+    return bool(plain) and plain in comparable_text and _phrase(plain, inflected).search(comparable_text) is not None
 
 
 def blanked(comparable_text: str, phrase: str) -> str:
     """The text without a phrase."""
-    return str(_phrase(phrase, False).sub(" ", comparable_text)) if phrase.strip() else comparable_text
+    plain = _plain(phrase)
+    if not plain or plain not in comparable_text:
+        return comparable_text
+    return str(_phrase(plain, False).sub(" ", comparable_text))
