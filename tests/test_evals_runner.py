@@ -12,7 +12,7 @@ from evals_edge import Writer, serving
 from evals.lint import lint, read_starter
 from evals.plan import Plan
 from evals.runner import Runner
-from evals.suite import Suite, read_suite
+from evals.suite import Suite, read_suite, suite_names
 from serving.card import Card, Caveat, Reason, Verdict
 from serving.client import EngineUnavailable, ModelClient
 from serving.records import CopydeskError, PairSource
@@ -272,3 +272,9 @@ def test_lint_finds_what_is_planted(tmp_path: Path, suite: Suite) -> None:
     assert "en-mug: a reference is a training pair's output" in found
     assert "en-mug, reference 1: The product is not named" in found
     assert "again: Brief with the same brief as en-lamp" in found
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_the_shipped_suite_and_starter_pairs_are_sound(name: str) -> None:
+    shipped = read_suite(name)
+    assert lint(shipped, read_starter(shipped.language)) == []
