@@ -208,7 +208,7 @@ def _pair(row: Row, source: PairSource) -> NewPair:
         raise CopydeskError("the output is empty")
     requirements = _requirements(row)
     instruction, input = _string(row, "instruction").strip(), _string(row, "input").strip()
-    language = _string(row, "language").strip() or language_of(f"{instruction} {input} {output}")
+    language = _string(row, "language").strip() or language_of(instruction or output)
     if language not in LANGUAGES:
         raise CopydeskError(f"the language {language!r} is not one of {', '.join(LANGUAGES)}")
     category = _string(row, "category").strip() or "other"
@@ -272,7 +272,9 @@ def _is_formula(value: str) -> bool:
 def _write_jsonl(file: io.TextIOBase, pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         row: Row = dict(_columns(pair))
-        requirements = {name: value for name, value in asdict(pair.task.requirements).items() if value}
+        requirements = {
+            name: value for name, value in asdict(pair.task.requirements).items() if value not in (None, "", ())
+        }
         if pair.task.requirements != Requirements():
             row["requirements"] = requirements
         file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -64,7 +64,7 @@ def run(
         print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=err, transient=True) as bar:
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("Loading the base model", total=None)
 
         def show(progress: Progress) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import resource
 import time
@@ -288,6 +287,11 @@ def padded(rows: list[Row], recipe: Recipe, pad: int) -> tuple[dict[str, Any], T
 def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, directory: Path) -> None:
     """adapter_model.safetensors, adapter_config.json, tokenizer files and recipe.json."""
     cast(Any, model).save_pretrained(directory)
+    # PEFT writes its set of modules in an order that differs between processes, and the digest covers this file.
+    config_file = directory / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["target_modules"].sort()
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's template; the round writes its own card
     tokenizer.save_pretrained(directory)
     text = json.dumps(recipe.to_mapping(), indent=2) + "\n"
@@ -296,12 +300,8 @@ def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, recipe: Rec
 
 def peak_rss_gib() -> float:
     """The most memory that this process held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 2)
 
 
 def progress_line(progress: Progress) -> str:
     return json.dumps({key: round(value, 4) for key, value in asdict(progress).items()})
-
-
-def threads() -> int:
-    return len(os.sched_getaffinity(0))

@@ -75,9 +75,7 @@ def run_round(
         data = training_data(collect(store, language, max_pairs), tokenizer, recipe.max_tokens)
         if not data.pairs:
             why = f" ({len(data.skipped)} left out, the first: {data.skipped[0]})" if data.skipped else ""
-            raise CopydeskError(
-                f"There are no pairs to train on{why}; correct drafts, or run: python -m trainer starter"
-            )
+            raise CopydeskError(f"No pairs to train on{why}; correct drafts, or run: python -m trainer starter")
         round = store.start_round(recipe.to_mapping(), (pair.id for pair in data.pairs), data.digest)
         with _failure_recorded(store, round):
             facts = _train(adapters, round, recipe, data, base, tokenizer, on_progress)
@@ -154,7 +152,7 @@ def _train(
         "pairs": len(data.pairs),
         "answer_tokens": data.answer_tokens,
         **fitted.facts,
-        "peak_rss_gib": round_to(lora.peak_rss_gib(), 2),
+        "peak_rss_gib": lora.peak_rss_gib(),
         "skipped": [str(skipped) for skipped in data.skipped],
         "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -188,7 +186,3 @@ def _sync(path: Path) -> None:
 def register(store: Store, adapters: Path, round: Round, facts: dict[str, Any], base_model: str) -> Version:
     path = adapters / round.version
     return store.finish_round(round.id, facts, path=str(path), digest=digest_of(path), base_model=base_model)
-
-
-def round_to(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}f}")

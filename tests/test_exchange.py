@@ -1,0 +1,208 @@
+"""Pairs in and out of files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.exchange import Imported, language_of, read_pairs, starter_pairs, write_pairs
+from serving.records import CopydeskError, PairSource, Task
+from serving.store import NewPair, Store
+
+
+def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def reasons(imported: Imported) -> list[str]:
+    return [str(problem) for problem in imported.problems]
+
+
+def test_a_csv_with_texts_over_several_lines_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", 'Instruction,input,output\n"Write, please","a\nb","He said ""yes""."\n')
+    (pair,) = read_pairs(path).pairs
+    assert pair.task == Task("Write, please", "a\nb", "en", "other")
+    assert pair.output == 'He said "yes".'
+    assert pair.source is PairSource.IMPORT
+
+
+def test_rows_that_cannot_be_used_are_named_with_line_and_reason(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "a.csv",
+        "instruction,input,output,language,category\n"
+        "Write.,,Copy.,,\n"
+        "Write.,,  ,,\n"
+        ",,Copy.,,\n"
+        "Write.,,Copy.,fr,\n"
+        "Write.,,Copy.,en,cars\n"
+        "Write.,,Copy, and more,en,home,extra\n"
+        f"Write.,,{'x' * 10_001},en,\n"
+        "Write.,,Last.,en,home\n",
+    )
+    imported = read_pairs(path)
+    assert [pair.output for pair in imported.pairs] == ["Copy.", "Last."]
+    assert reasons(imported) == [
+        "line 3: the output is empty",
+        "line 4: the instruction is empty",
+        "line 5: the language 'fr' is not one of en, zh",
+        "line 6: the category 'cars' is not one of beauty, food, home, electronics, fashion, services, office, other",
+        "line 7: 7 cells under 5 columns; quote texts with commas",
+        "line 8: the output has 10,001 characters; 10,000 are the most",
+    ]
+
+
+def test_a_csv_without_its_columns_says_which(tmp_path: Path) -> None:
+    with pytest.raises(CopydeskError, match="no column instruction and no column output"):
+        read_pairs(written(tmp_path, "a.csv", "prompt,completion\na,b\n"))
+
+
+def test_a_csv_that_breaks_off_in_a_quote_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CopydeskError, match="breaks off at line"):
+        read_pairs(written(tmp_path, "a.csv", 'instruction,output\nWrite.,"never closed\n'))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_csv_of_any_country_is_read(tmp_path: Path, delimiter: str) -> None:
+    text = delimiter.join(["instruction", "output"]) + "\r\n" + delimiter.join(["Write.", "Copy."]) + "\r\n"
+    assert [pair.output for pair in read_pairs(written(tmp_path, "a.csv", text)).pairs] == ["Copy."]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_usual_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    text = "instruction,input,output\n写一段文案,受众：上班族,露米晨露喷雾陪你上班。\n"
+    (pair,) = read_pairs(written(tmp_path, "a.csv", text.encode(encoding))).pairs
+    assert (pair.output, pair.task.language) == ("露米晨露喷雾陪你上班。", "zh")
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\x00\x00", b"instruction,output\n\xff\xff\xff,x\n"])
+def test_what_is_no_text_is_one_clear_error(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(CopydeskError, match="save it as UTF-8"):
+        read_pairs(written(tmp_path, "a.csv", data))
+
+
+def test_a_damaged_line_of_jsonl_does_not_cost_the_others(tmp_path: Path) -> None:
+    lines = [
+        '{"instruction": "Write.", "output": "One."}',
+        "{broken",
+        "",
+        "[1, 2]",
+        '{"instruction": 3, "output": "x"}',
+        '{"instruction": "Write.", "output": "Two\u2028lines."}',
+        '{"output": "x", "requirements": {"colour": "red"}}',
+    ]
+    imported = read_pairs(written(tmp_path, "a.jsonl", "\n".join(lines)))
+    assert [pair.output for pair in imported.pairs] == ["One.", "Two\u2028lines."]
+    assert reasons(imported) == [
+        "line 2: not JSON (Expecting property name enclosed in double quotes at column 2)",
+        "line 4: the row is not an object",
+        "line 5: instruction is not a text",
+        "line 7: Requirements have unknown keys: colour",
+    ]
+
+
+def test_requirements_are_rendered_unless_the_row_brings_its_own_words(tmp_path: Path) -> None:
+    requirements = {"product": "Alder lamp", "selling_points": [["warm light"]], "length": [20, 30]}
+    rows = [
+        {"requirements": requirements, "output": "Alder lamp."},
+        {"instruction": "Reply.", "input": "Notes", "requirements": requirements, "output": "Alder lamp."},
+    ]
+    rendered, own = read_pairs(written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))).pairs
+    assert rendered.task.instruction == "Write product copy for Alder lamp."
+    assert rendered.task.input == "Selling points: warm light\nLength: 20-30 words\nFormat: paragraph"
+    assert (own.task.instruction, own.task.input) == ("Reply.", "Notes")
+    assert own.task.requirements == rendered.task.requirements
+
+
+def test_alpaca_must_be_a_list(tmp_path: Path) -> None:
+    assert len(read_pairs(written(tmp_path, "a.json", '[{"instruction": "Write.", "output": "x"}]')).pairs) == 1
+    with pytest.raises(CopydeskError, match="must be a list"):
+        read_pairs(written(tmp_path, "b.json", "{}"))
+    with pytest.raises(CopydeskError, match="no JSON"):
+        read_pairs(written(tmp_path, "c.json", "{}\n{}"))
+
+
+def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", '{"instruction": "Write.", "output": "x"}')
+    with pytest.raises(CopydeskError, match="name one of csv, jsonl, alpaca"):
+        read_pairs(path)
+    assert len(read_pairs(path, "jsonl").pairs) == 1
+    with pytest.raises(CopydeskError, match="cannot be read"):
+        read_pairs(tmp_path / "gone.csv")
+
+
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
+cells = st.one_of(
+    texts, st.sampled_from(["=1+1", "'=1", "''-a", "- a\n- b", "@me", "+1", 'a "b"', "a,b;c", "'quoted'"])
+)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "alpaca"])
+@given(instruction=cells, input=cells, output=cells)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, format: str, instruction: str, input: str, output: str
+) -> None:
+    if not instruction.strip() or not output.strip():
+        return
+    tmp_path = tmp_path_factory.mktemp("exchange")
+    store = Store(tmp_path / "desk.db")
+    store.add_pairs([NewPair(Task(instruction.strip(), input.strip()), output.strip(), PairSource.IMPORT)])
+    path = tmp_path / "pairs"
+    write_pairs(path, store.pairs(), format)
+    imported = read_pairs(path, format)
+    assert reasons(imported) == []
+    (pair,) = imported.pairs
+    assert (pair.task.instruction, pair.task.input, pair.output) == (
+        instruction.strip(),
+        input.strip(),
+        output.strip(),
+    )
+
+
+def test_jsonl_keeps_the_requirements(tmp_path: Path, store: Store) -> None:
+    store.add_pairs(starter_pairs("en"))
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, store.pairs())
+    assert [pair.task for pair in read_pairs(path).pairs] == [pair.task for pair in store.pairs()]
+
+
+def test_no_cell_runs_as_a_formula_in_a_spreadsheet(tmp_path: Path, store: Store) -> None:
+    store.add_pairs([NewPair(Task("=HYPERLINK(1)"), "- a\n- b", PairSource.IMPORT)])
+    path = tmp_path / "pairs.csv"
+    write_pairs(path, store.pairs())
+    assert "'=HYPERLINK(1),,\"'- a\n- b\",en,other" in path.read_text(encoding="utf-8-sig")
+
+
+def test_a_failed_export_leaves_the_old_file_and_no_other(tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "pairs.csv"
+    folder.mkdir()
+    with pytest.raises(CopydeskError, match="cannot be written"):
+        write_pairs(folder, store.pairs())
+    assert not list(tmp_path.glob(".pairs*"))
+
+
+def test_the_language_follows_the_letters() -> None:
+    assert language_of("露米 Luma 晨露喷雾, 30ml") == "zh"
+    assert language_of("Luma Dew face mist") == "en"
+    assert language_of("123 …") == "en"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_starter_pairs_arrive_once_and_whole(store: Store, language: str) -> None:
+    pairs = starter_pairs(language)
+    assert len(pairs) >= 100
+    assert {pair.task.language for pair in pairs} == {language}
+    assert {pair.source for pair in pairs} == {PairSource.STARTER}
+    assert store.add_pairs(pairs).added == len(pairs)
+    assert store.add_pairs(pairs).duplicates == len(pairs)
+
+
+def test_there_are_no_starter_pairs_in_an_unknown_language() -> None:
+    with pytest.raises(CopydeskError, match="there are en, zh"):
+        starter_pairs("../en")

@@ -1,0 +1,443 @@
+"""One LoRA round, on the real tokenizer and a tiny model of the real architecture."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from serving.exchange import starter_pairs
+from serving.prompt import task_messages
+from serving.records import CopydeskError, Pair, PairSource, PairStatus, RoundState, Split, Task
+from serving.registry import verify
+from serving.settings import Settings
+from serving.store import NewPair, Store
+from trainer import lora
+from trainer.dataset import IGNORED, TrainingData, end_token, training_data
+from trainer.recipe import ARTICLE, DEFAULT, Recipe
+from trainer.rounds import FACTS, run_round
+
+EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers with random weights and grouped heads, and the embedded model's tokenizer and chat template."""
+    path = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def desk(settings: Settings, tiny_model: Path) -> Settings:
+    return settings.model_copy(update={"copydesk_model": str(tiny_model)})
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    store.add_pairs(starter_pairs("en")[:24])
+    return store
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
+    return lora.load_tokenizer(str(tiny_model))
+
+
+def pair(id: int, output: str, instruction: str = "Write product copy for Alder lamp.", input: str = "") -> Pair:
+    task = Task(instruction, input)
+    return Pair(id, task, output, PairSource.IMPORT, PairStatus.ACTIVE, Split.TRAIN, "", None, "")
+
+
+def starter_data(tokenizer: PreTrainedTokenizerBase, count: int = 6) -> TrainingData:
+    pairs = [replace(pair(id, new.output), task=new.task) for id, new in enumerate(starter_pairs("en")[:count], 1)]
+    return training_data(pairs, tokenizer, EXACT.max_tokens)
+
+
+# Data
+
+
+def test_the_prompt_is_what_the_engine_renders_and_only_the_answer_is_learned(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    asked = pair(1, " Alder lamp glows. ", input="Tone: calm")
+    row = training_data([asked], tokenizer, 256).rows[0]
+    prompt = tokenizer.apply_chat_template(task_messages(asked.task), add_generation_prompt=True, tokenize=False)
+    learned = [label for label in row["labels"] if label != IGNORED]
+    start = len(row["labels"]) - len(learned)
+    assert row["labels"][start:] == row["input_ids"][start:] == learned
+    assert row["input_ids"][:start] == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(row["input_ids"]) == f"{prompt}Alder lamp glows.<|im_end|>"
+    assert learned[-1] == end_token(tokenizer) == tokenizer.eos_token_id
+
+
+def test_pairs_that_cannot_train_are_named_with_the_reason(tokenizer: PreTrainedTokenizerBase) -> None:
+    data = training_data(
+        [pair(1, "Fine."), pair(2, "  "), pair(3, "fine. "), pair(4, "long " * 300), pair(5, "Copy.", instruction=" ")],
+        tokenizer,
+        256,
+    )
+    assert [kept.id for kept in data.pairs] == [1]
+    assert [str(skipped) for skipped in data.skipped] == [
+        "pair 2: the output is empty",
+        "pair 3: the same as pair 1",
+        f"pair 4: {data.tokens - 3 + 301} tokens, and the recipe takes 256",
+        "pair 5: the instruction is empty",
+    ]
+
+
+def test_the_digest_follows_ids_and_texts_not_the_order(tokenizer: PreTrainedTokenizerBase) -> None:
+    one, two = pair(1, "One."), pair(2, "Two.")
+
+    def digest(*pairs: Pair) -> str:
+        return training_data(pairs, tokenizer, 256).digest
+
+    assert digest(one, two) == digest(two, one)
+    assert (
+        len({digest(one, two), digest(one), digest(one, replace(two, id=3)), digest(one, replace(two, output="2"))})
+        == 4
+    )
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rank": 12}, "rank 12 cannot be served by vLLM; take one of 1, 8, 16, 32, 64"),
+        ({"targets": ("q_proj", "qkv")}, "unknown target modules qkv"),
+        ({"targets": ()}, "no target modules"),
+        ({"learning_rate": 0.0}, "learning_rate must be in"),
+        ({"epochs": 0, "batch_pairs": 0}, "epochs must be at least 1, not 0; batch_pairs must be at least 1"),
+        ({"batching": "loose"}, "batching must be one of padded, bucketed, packed"),
+    ],
+)
+def test_a_recipe_that_cannot_work_says_what_to_change(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(CopydeskError, match=says):
+        replace(DEFAULT, **change)
+
+
+@pytest.mark.parametrize("recipe", [DEFAULT, ARTICLE])
+def test_a_recipe_survives_being_saved(recipe: Recipe) -> None:
+    assert Recipe.from_mapping(json.loads(json.dumps(recipe.to_mapping()))) == recipe
+
+
+def test_a_saved_recipe_with_other_keys_is_refused() -> None:
+    with pytest.raises(CopydeskError, match="A recipe has no rang"):
+        Recipe.from_mapping({**DEFAULT.to_mapping(), "rang": 8})
+    with pytest.raises(CopydeskError, match="lacks seed"):
+        Recipe.from_mapping({key: value for key, value in DEFAULT.to_mapping().items() if key != "seed"})
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
+    factor = lora.learning_rate_of(replace(DEFAULT, warm_up=0.1, schedule="linear"), 100)
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(9) == factor(10) == 1.0
+    assert factor(55) == pytest.approx(0.5)
+    assert factor(100) == 0.0
+    assert lora.learning_rate_of(replace(DEFAULT, schedule="cosine"), 100)(100) == 0.0
+
+
+# Fitting
+
+
+def loss_and_gradients(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+) -> tuple[float, dict[str, torch.Tensor]]:
+    model = lora.load_model(str(tiny_model), recipe)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero at first, which would hide what reaches lora_A
+            parameter.data.normal_(std=0.05, generator=generator)
+    loss = lora.summed_loss(model, list(starter_data(tokenizer).rows), recipe, pad=2)
+    loss.backward()
+    return loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_every_batching_gives_the_loss_and_gradients_of_the_plain_model(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    found = {
+        batching: loss_and_gradients(tiny_model, tokenizer, replace(EXACT, batching=batching))
+        for batching in ("padded", "bucketed", "packed")
+    }
+    loss, gradients = found["padded"]
+    assert len(gradients) == 2 * 2 * len(DEFAULT.targets)
+    for other_loss, other_gradients in found.values():
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(other_gradients[name], gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_is_that_of_transformers_on_the_answer_alone(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    data = starter_data(tokenizer, 1)
+    (row,) = data.rows
+    ours = lora.summed_loss(lora.load_model(str(tiny_model), EXACT), [row], EXACT, pad=2).item()
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    theirs = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item()
+    assert ours / data.answer_tokens == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_pair_in_a_packed_row_does_not_see_its_neighbours(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = lora.load_model(str(tiny_model), EXACT)
+    one, two, three, *_ = starter_data(tokenizer).rows
+    together = lora.summed_loss(model, [one, two, three], EXACT, pad=2).item()
+    alone = sum(lora.summed_loss(model, [row], EXACT, pad=2).item() for row in (one, two, three))
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_adapter(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase, precision: str
+) -> None:
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        recipe = replace(DEFAULT, seed=seed, precision=precision, dropout=0.1, epochs=1, batch_pairs=2)
+        model = lora.load_model(str(tiny_model), recipe)
+        lora.fit(model, starter_data(tokenizer), recipe, pad=2)
+        return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+    first, again, other = trained(1), trained(1), trained(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_loss_falls_and_progress_is_told(tiny_model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    recipe = replace(DEFAULT, epochs=15, batch_pairs=3, learning_rate=1e-2)
+    told: list[lora.Progress] = []
+    fitted = lora.fit(lora.load_model(str(tiny_model), recipe), starter_data(tokenizer), recipe, 2, told.append)
+    assert [progress.step for progress in told] == list(range(1, 31))
+    assert told[-1].seconds_left == 0
+    assert fitted.facts["loss_last"] < 0.8 * fitted.facts["loss_first"]
+    assert fitted.tokens == 15 * starter_data(tokenizer).tokens
+
+
+def test_a_loss_that_is_no_number_stops_the_round(desk: Settings, filled: Store, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    model = AutoModelForCausalLM.from_pretrained(desk.copydesk_model)
+    model.model.norm.weight.data.fill_(float("nan"))
+    model.save_pretrained(broken)
+    AutoTokenizer.from_pretrained(desk.copydesk_model).save_pretrained(broken)
+    with pytest.raises(CopydeskError, match="The loss is not a number at step 1"):
+        run_round(desk.model_copy(update={"copydesk_model": str(broken)}), filled, EXACT)
+    assert filled.rounds()[0].state is RoundState.FAILED
+    assert filled.rounds()[0].message.startswith("The loss is not a number")
+    assert filled.versions() == []
+
+
+# Rounds
+
+
+def test_a_round_registers_a_whole_adapter_that_plain_peft_loads(desk: Settings, filled: Store) -> None:
+    recipe = replace(EXACT, epochs=2, learning_rate=1e-2)
+    outcome = run_round(desk, filled, recipe)
+    path = Path(outcome.version.path)
+    assert path == desk.adapters.resolve() / "copy-0001"
+    verify(outcome.version)
+    files = {file.name for file in path.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= files
+    assert {"recipe.json", "README.md", "loss.png", FACTS} <= files
+    assert Recipe.from_mapping(json.loads((path / "recipe.json").read_text())) == recipe
+    config = json.loads((path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == desk.copydesk_model
+    assert {pair.id for pair in filled.round_pairs(1)} == {pair.id for pair in filled.pairs(split=Split.TRAIN)}
+    facts = outcome.round.facts
+    assert outcome.round.state is RoundState.DONE
+    assert facts["pairs"] == len(filled.round_pairs(1))
+    assert facts["loss_last"] < facts["loss_first"]
+    assert {"tokens", "tokens_per_s", "seconds", "trainable_share", "peak_rss_gib", "skipped"} <= set(facts)
+
+    base = AutoModelForCausalLM.from_pretrained(desk.copydesk_model)
+    ids = torch.tensor([list(range(100, 140))])
+    with torch.no_grad():
+        before = base(ids).logits
+        served = PeftModel.from_pretrained(base, path)(ids).logits
+    weights = load_file(path / "adapter_model.safetensors")
+    assert len(weights) == 2 * 2 * len(DEFAULT.targets)
+    assert (served - before).abs().max() > 1e-3
+    again = lora.load_model(desk.copydesk_model, recipe)
+    again.load_state_dict(
+        {key.replace(".weight", ".default.weight"): value for key, value in weights.items()}, strict=False
+    )
+    again.eval()
+    with torch.no_grad():
+        ours = again(input_ids=ids, segments=(40,)).logits
+    torch.testing.assert_close(served, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_round_twice_gives_the_same_files(desk: Settings, filled: Store) -> None:
+    first, second = run_round(desk, filled, EXACT), run_round(desk, filled, EXACT)
+    assert (first.version.name, second.version.name) == ("copy-0001", "copy-0002")
+    assert first.version.digest == second.version.digest
+    assert first.round.data_digest == second.round.data_digest
+
+
+def test_held_out_and_withdrawn_pairs_do_not_train(desk: Settings, filled: Store) -> None:
+    withdrawn = filled.pairs(split=Split.TRAIN)[0]
+    filled.withdraw_pair(withdrawn.id)
+    run_round(desk, filled, EXACT, max_pairs=5)
+    trained = filled.round_pairs(1)
+    assert [pair.id for pair in trained] == [pair.id for pair in filled.pairs(split=Split.TRAIN)][-5:]
+    assert all(pair.split is Split.TRAIN and pair.id != withdrawn.id for pair in trained)
+
+
+def test_the_article_trains_as_published(desk: Settings, filled: Store) -> None:
+    facts = run_round(desk, filled, ARTICLE, max_pairs=4).round.facts
+    hidden, key_values, rank, layers = 64, 32, 8, 2
+    assert facts["trainable"] == layers * rank * ((hidden + hidden) + (hidden + key_values))
+    assert facts["precision"] == "float32"  # fp16 is for GPUs
+    assert facts["steps"] == 6
+
+
+def test_nothing_to_train_on_is_told_without_a_round(desk: Settings, store: Store) -> None:
+    with pytest.raises(CopydeskError, match="No pairs to train on; correct drafts"):
+        run_round(desk, store, EXACT)
+    store.add_pairs([NewPair(Task(f"Write {n}."), "x" * 3000, PairSource.IMPORT) for n in range(3)])
+    with pytest.raises(CopydeskError, match=r"left out, the first: pair \d: .* tokens, and the recipe takes 256"):
+        run_round(desk, store, EXACT)
+    assert store.rounds() == []
+
+
+def test_two_rounds_never_run_at_once(desk: Settings, filled: Store) -> None:
+    desk.adapters.mkdir()
+    with (
+        FileLock(desk.adapters.resolve() / ".lock"),
+        pytest.raises(CopydeskError, match="A round is running already"),
+    ):
+        run_round(desk, filled, EXACT)
+    assert filled.rounds() == []
+
+
+def test_a_directory_of_another_desk_is_not_overwritten(desk: Settings, filled: Store) -> None:
+    other = desk.adapters / "copy-0001"
+    other.mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(CopydeskError, match="move it away"):
+        run_round(desk, filled, EXACT)
+    assert (other / "notes.txt").read_text() == "mine"
+    assert filled.rounds()[0].state is RoundState.FAILED
+
+
+ROUND = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from serving.settings import Settings
+from serving.store import Store
+from trainer import rounds
+from trainer.recipe import DEFAULT
+
+settings = Settings(_env_file=None, copydesk_home=Path(sys.argv[1]), copydesk_model=sys.argv[2])
+recipe = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=4)
+
+def halt(*arguments, **options):
+    print("here", flush=True)
+    sys.stdin.read()
+
+before, name = sys.argv[3], sys.argv[4]
+if before == "before":
+    setattr(rounds, name, halt)
+else:
+    step = getattr(rounds, name)
+    setattr(rounds, name, lambda *a, **o: (step(*a, **o), halt()))
+rounds.run_round(settings, Store(settings.database), recipe)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "name", "registered"),
+    [
+        ("before", "_train", 0),
+        ("before", "draw_losses", 0),
+        ("before", "publish", 0),
+        ("after", "publish", 1),
+        ("before", "register", 1),
+        ("after", "register", 1),
+    ],
+)
+def test_a_kill_leaves_one_whole_version_or_none(
+    desk: Settings, filled: Store, moment: str, name: str, registered: int
+) -> None:
+    command = [sys.executable, "-c", ROUND, str(desk.copydesk_home), desk.copydesk_model, moment, name]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    outcome = run_round(desk, filled, replace(EXACT, batch_pairs=4))
+
+    assert outcome.version.name == "copy-0002"
+    versions = {version.name: version for version in filled.versions()}
+    assert len(versions) == 1 + registered
+    for version in versions.values():
+        verify(version)
+    first = filled.round(1)
+    assert first.state is (RoundState.DONE if registered else RoundState.FAILED)
+    if registered:
+        assert first.facts["pairs"] == first.pairs
+        assert versions["copy-0001"].digest == versions["copy-0002"].digest
+    else:
+        assert first.message == "killed before it was done; run it again: copydesk round run"
+    assert {path.name for path in desk.adapters.iterdir()} - {".lock"} == set(versions)
+
+
+def command(desk: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "COPYDESK_HOME": str(desk.copydesk_home),
+        "COPYDESK_MODEL": desk.copydesk_model,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_command_prints_progress_as_json_lines(desk: Settings, store: Store) -> None:
+    assert json.loads(command(desk, "starter", "--language", "en", "--json").stdout)["added"] >= 100
+    assert json.loads(command(desk, "starter", "--language", "en", "--json").stdout)["added"] == 0
+    done = command(desk, "run", "--language", "en", "--max-pairs", "9", "--json")
+    *steps, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [step["step"] for step in steps] == list(range(1, steps[0]["steps"] + 1))
+    assert last["version"] == "copy-0001"
+    assert last["pairs"] == 9
+
+
+def test_the_command_says_what_went_wrong_in_one_line(desk: Settings, store: Store) -> None:
+    failed = command(desk, "run")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines() == ["No pairs to train on; correct drafts, or run: python -m trainer starter"]
+    assert "there are default, article" in command(desk, "run", "--recipe", "secret").stderr
+    assert "there are en, zh" in command(desk, "starter", "--language", "fr").stderr
