@@ -1,0 +1,271 @@
+"""Scorecards in the channel, and what leads decide about versions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+from slack_bolt.context.ack.async_ack import AsyncAck
+from slack_sdk.errors import SlackApiError
+
+from bot.blocks import JSON, actions, button, plain, section
+from bot.drafts import metadata, payload_of
+from bot.markup import escape
+from bot.office import Office, RefusalError
+from bot.scorecards import APPROVE, REJECT, ROLL_BACK, card_blocks, decided, fallback_text, name_of
+from bot.texts import Words
+from serving.card import Card
+from serving.records import CopydeskError, Promotion, Scorecard
+from serving.registry import verify
+from serving.store import BASE
+
+APPROVE_VIEW, REJECT_VIEW = "approve_view", "reject_view"
+CARD = "scorecard"
+LOOKED_THROUGH = 200  # messages of the channel's history, for a card that was posted and not marked
+
+log = logging.getLogger(__name__)
+
+
+class Approvals:
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._store = office.store
+        self._registry = office.desk.registry
+        self._channel = office.desk.settings.copydesk_channel
+
+    # The scorecard
+
+    async def announce_new(self) -> None:
+        """Post every finished scorecard once."""
+        if not self._channel:
+            return
+        for scorecard in await asyncio.to_thread(self._store.unannounced_scorecards):
+            await self.announce(scorecard)
+
+    async def announce(self, scorecard: Scorecard) -> None:
+        ts = await self._posted(scorecard) or await self._post(scorecard)
+        await asyncio.to_thread(self._store.mark_announced, scorecard.id, self._channel, ts)
+
+    async def _posted(self, scorecard: Scorecard) -> str | None:
+        """The message of a process that was killed before it wrote down that it had posted."""
+        answer = await self._office.slack.conversations_history(
+            channel=self._channel, limit=LOOKED_THROUGH, include_all_metadata=True
+        )
+        for message in answer["messages"]:
+            payload = payload_of(message)
+            if payload.get("kind") == CARD and payload.get("scorecard") == scorecard.id:
+                return str(message["ts"])
+        return None
+
+    async def _post(self, scorecard: Scorecard) -> str:
+        words = await self._words()
+        about = metadata(CARD, scorecard=scorecard.id)
+        card = _card_of(scorecard)
+        if card is None:
+            text = words("card_unreadable", version=scorecard.version)
+            answer = await self._office.slack.chat_postMessage(channel=self._channel, text=text, metadata=about)
+            return str(answer["ts"])
+        decision = await asyncio.to_thread(self._store.decision_on, card.version)
+        answer = await self._office.slack.chat_postMessage(
+            channel=self._channel,
+            text=fallback_text(card, words)[:3900],
+            blocks=card_blocks(scorecard, card, words, decision),
+            metadata=about,
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+        ts = str(answer["ts"])
+        await self._upload(card, ts, words)
+        return ts
+
+    async def _upload(self, card: Card, ts: str, words: Words) -> None:
+        """The chart, in the thread: a workspace without file uploads still has the table."""
+        path = self._office.desk.settings.copydesk_home / card.chart
+        if not card.chart or not await asyncio.to_thread(Path.is_file, path):
+            return
+        try:
+            await self._office.slack.files_upload_v2(
+                channel=self._channel,
+                thread_ts=ts,
+                content=await asyncio.to_thread(path.read_bytes),
+                filename=f"{card.version}.png",
+                title=words("chart_title", version=card.version),
+                alt_txt=fallback_text(card, words)[:900],
+            )
+        except SlackApiError as error:
+            log.warning("The chart %s was not uploaded: %s", path, error.response.get("error"))
+
+    async def _words(self) -> Words:
+        """The channel has no locale; the first lead, who decides, does."""
+        leads = self._registry.leads
+        return await self._office.locales.words(leads[0]) if leads else Words("en")
+
+    # Approve and reject
+
+    async def approve_pressed(self, ack: AsyncAck, body: JSON) -> None:
+        await self._ask_reason(body, APPROVE_VIEW)
+        await ack()
+
+    async def reject_pressed(self, ack: AsyncAck, body: JSON) -> None:
+        await self._ask_reason(body, REJECT_VIEW)
+        await ack()
+
+    async def _ask_reason(self, body: JSON, callback_id: str) -> None:
+        user, about = body["user"]["id"], json.loads(body["actions"][0]["value"])
+        self._require_lead(user)
+        if decision := await asyncio.to_thread(self._store.decision_on, about["version"]):
+            self._office.work.start(self._refresh(about["card"]))
+            raise RefusalError("decided_already", decision=decision)
+        words = await self._office.locales.words(user)
+        view = reason_view(callback_id, about, words)
+        await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
+
+    def _require_lead(self, user: str) -> None:
+        if not self._registry.is_lead(user):
+            leads = ", ".join(f"<@{lead}>" for lead in self._registry.leads) or "COPYDESK_LEADS"
+            raise RefusalError("leads_only", leads=leads)
+
+    async def approved(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
+        await self._decided(ack, body, view, approve=True)
+
+    async def rejected(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
+        await self._decided(ack, body, view, approve=False)
+
+    async def _decided(self, ack: AsyncAck, body: JSON, view: JSON, *, approve: bool) -> None:
+        user, about = body["user"]["id"], json.loads(view["private_metadata"])
+        reason = (view["state"]["values"]["reason"]["reason"]["value"] or "").strip()
+        words = await self._office.locales.words(user)
+        try:
+            self._require_lead(user)
+            promotion = await asyncio.to_thread(self._decide, about, user, reason, approve)
+        except RefusalError as refusal:
+            await ack(response_action="errors", errors={"reason": told(refusal, words)})
+            self._office.work.start(self._refresh(about["card"]))
+            return
+        await ack()
+        self._office.work.start(self._carry_out(about["card"], promotion, approve=approve))
+
+    def _decide(self, about: JSON, user: str, reason: str, approve: bool) -> Promotion:
+        name = about["version"]
+        if decision := self._store.decision_on(name):
+            raise RefusalError("decided_already", decision=decision)
+        if not approve:
+            return self._registry.reject(name, user=user, reason=reason)
+        try:
+            verify(self._store.version(name))
+        except CopydeskError as error:
+            raise RefusalError("files_changed", version=name, detail=str(error)) from error
+        try:
+            return self._registry.approve(name, user=user, reason=reason, digest=about["digest"])
+        except CopydeskError as error:
+            raise RefusalError("something_failed", detail=str(error)) from error
+
+    async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
+        await self._refresh(scorecard_id)
+        if approve:
+            await self._load(promotion.version)
+            await self._say_live(promotion, "now_live")
+
+    async def _refresh(self, scorecard_id: int) -> None:
+        """Show on the card what was decided."""
+        scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
+        card = _card_of(scorecard)
+        if card is None or scorecard.announced_ts is None or scorecard.announced_channel is None:
+            return
+        decision = await asyncio.to_thread(self._store.decision_on, card.version)
+        words = await self._words()
+        text = f"{fallback_text(card, words)[:3000]} {decided(decision, words) if decision else ''}"
+        await self._office.slack.chat_update(
+            channel=scorecard.announced_channel,
+            ts=scorecard.announced_ts,
+            text=text.strip(),
+            blocks=card_blocks(scorecard, card, words, decision),
+            parse="none",
+            link_names=False,
+        )
+
+    async def _load(self, version: str) -> None:
+        """Make the engine know the version now, so that its first draft does not wait for it."""
+        if version == BASE:
+            return
+        try:
+            await self._office.desk.client.ensure_loaded(await asyncio.to_thread(self._store.version, version))
+        except CopydeskError as error:
+            log.warning("%s is not loaded yet, the next draft tries again: %s", version, error)
+
+    async def _say_live(self, promotion: Promotion, key: str) -> None:
+        words = await self._words()
+        who = words("command_line") if promotion.user == "cli" else f"<@{promotion.user}>"
+        text = words(
+            key, version=name_of(promotion.version, words), previous=name_of(promotion.previous, words), who=who
+        )
+        blocks = [section(text)]
+        if promotion.version != BASE:
+            blocks.append(actions(button(words("roll_back"), ROLL_BACK, promotion.version)))
+        await self._office.slack.chat_postMessage(
+            channel=self._channel, text=text, blocks=blocks, metadata=metadata("live", promotion=promotion.id)
+        )
+
+    # Roll back
+
+    async def roll_back_pressed(self, ack: AsyncAck, body: JSON) -> None:
+        user, live = body["user"]["id"], body["actions"][0]["value"]
+        self._require_lead(user)
+        if await asyncio.to_thread(self._store.live) != live:
+            raise RefusalError("not_live_any_more", version=live)
+        try:
+            promotion = await asyncio.to_thread(self._registry.roll_back, user=user, expected_live=live)
+        except CopydeskError as error:
+            raise RefusalError("something_failed", detail=str(error)) from error
+        await ack()
+        self._office.work.start(self._rolled_back(promotion))
+
+    async def _rolled_back(self, promotion: Promotion) -> None:
+        await self._load(promotion.version)
+        await self._say_live(promotion, "rolled_back")
+
+
+def told(refusal: RefusalError, words: Words) -> str:
+    """A refusal as a sentence; a decision in it is said with who and when."""
+    values = dict(refusal.values)
+    if isinstance(decision := values.get("decision"), Promotion):
+        values["decision"] = decided(decision, words)
+    if "detail" in values:
+        values["detail"] = escape(str(values["detail"]))
+    return words(refusal.key, **values)
+
+
+def _card_of(scorecard: Scorecard) -> Card | None:
+    try:
+        return Card.from_json(scorecard.body or {})
+    except CopydeskError as error:
+        log.error("Scorecard %d cannot be shown: %s", scorecard.id, error)
+        return None
+
+
+def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
+    kind = "approve" if callback_id == APPROVE_VIEW else "reject"
+    element = {"type": "plain_text_input", "action_id": "reason", "multiline": True, "max_length": 1000}
+    return {
+        "type": "modal",
+        "callback_id": callback_id,
+        "private_metadata": json.dumps(about),
+        "title": plain(about["version"]),
+        "submit": plain(words(kind)),
+        "close": plain(words("cancel")),
+        "blocks": [
+            section(words(f"{kind}_what", version=about["version"])),
+            {
+                "type": "input",
+                "block_id": "reason",
+                "label": plain(words("decision_reason")),
+                "element": element,
+                "optional": True,
+            },
+        ],
+    }
+
+
+__all__ = ["APPROVE", "APPROVE_VIEW", "REJECT", "REJECT_VIEW", "ROLL_BACK", "Approvals"]

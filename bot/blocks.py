@@ -1,0 +1,119 @@
+"""Messages as Block Kit. Pure: values in, blocks out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bot.markup import escape, shown
+from bot.texts import Words
+from serving.records import Brief, Draft, Requirements
+
+JSON = dict[str, Any]
+
+FEEDBACK = "rate"
+CORRECT = "correct"
+AGAIN = "again"
+CHANGE = "change"
+ASK = "ask"
+REASON = "reason"  # followed by ":" and one of REASONS
+REASONS = ("off_brief", "facts", "tone", "length", "style", "other")
+SECTION_LIMIT = 2900  # of 3,000
+
+
+def plain(text: str) -> JSON:
+    return {"type": "plain_text", "text": text}
+
+
+def section(text: str, accessory: JSON | None = None) -> JSON:
+    """`text` is mrkdwn: what comes from outside must be escaped before."""
+    text = text if len(text) <= SECTION_LIMIT else text[:SECTION_LIMIT] + " …"
+    block: JSON = {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+    return {**block, "accessory": accessory} if accessory else block
+
+
+def context(text: str) -> JSON:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text[:1900]}]}
+
+
+def button(text: str, action_id: str, value: str, style: str = "") -> JSON:
+    made: JSON = {"type": "button", "action_id": action_id, "text": plain(text), "value": value}
+    return {**made, "style": style} if style else made
+
+
+def actions(*buttons: JSON) -> JSON:
+    return {"type": "actions", "elements": list(buttons)}
+
+
+def copy_block(text: str) -> JSON:
+    return {"type": "markdown", "text": shown(text)}
+
+
+def length_of(text: str, language: str) -> int:
+    """Words, or Han characters for Chinese."""
+    return len(re.findall(r"[\u4e00-\u9fff]", text)) if language == "zh" else len(text.split())
+
+
+def size_of(text: str, language: str, words: Words) -> str:
+    return words(f"size_{language}", n=length_of(text, language))
+
+
+def draft_footer(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
+    """What stands under a draft: who wrote it, how long it is, and what a person can do about it."""
+    kind = "brief_understood" if brief.task.requirements.product else "brief_verbatim"
+    version = words("base_model") if draft.version == "base" else draft.version
+    line = " · ".join((version, size_of(draft.text, brief.task.language, words), words(kind)))
+    feedback = {
+        "type": "feedback_buttons",
+        "action_id": FEEDBACK,
+        "positive_button": {"text": plain(words("good")), "value": f"up:{draft.id}"},
+        "negative_button": {"text": plain(words("bad")), "value": f"down:{draft.id}"},
+    }
+    return [
+        context(line),
+        {"type": "context_actions", "elements": [feedback]},
+        actions(
+            button(words("correct"), CORRECT, str(draft.id)),
+            button(words("again"), AGAIN, str(draft.id)),
+        ),
+    ]
+
+
+def draft_blocks(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
+    return [copy_block(draft.text), *draft_footer(draft, brief, words)]
+
+
+def said_of(requirements: Requirements, language: str, words: Words) -> list[str]:
+    """The requirements in a reader's words, one phrase each; escaped."""
+    r = requirements
+    phrases = [
+        r.audience and words("for_audience", audience=escape(r.audience)),
+        r.selling_points and escape("; ".join(point[0] for point in r.selling_points)),
+        r.tone and words("tone_is", tone=escape(r.tone)),
+        r.length and words(f"length_{language}", low=r.length[0], high=r.length[1]),
+        r.format == "list" and words("as_list"),
+        r.emoji and (words("no_emoji") if r.emoji[1] == 0 else words("emoji_is", low=r.emoji[0], high=r.emoji[1])),
+        r.call_to_action is not None and words("with_call" if r.call_to_action else "without_call"),
+        r.must_not and words("never", phrases=escape(", ".join(r.must_not))),
+    ]
+    return [str(phrase) for phrase in phrases if phrase]
+
+
+def note_blocks(brief: Brief, words: Words, *, asker: str = "") -> list[JSON]:
+    """What was understood, with the way to change it. `asker` is named where the note opens a thread."""
+    task = brief.task
+    change = button(words("change"), CHANGE, str(brief.id))
+    opening = f"<@{asker}>: " if asker else ""
+    if not task.requirements.product:
+        return [section(opening + words("no_product", text=escape(task.instruction[:200])), change)]
+    said = [escape(task.requirements.product), *said_of(task.requirements, task.language, words)]
+    return [section(opening + words("understood", what=" · ".join(said)), change)]
+
+
+def reason_blocks(draft_id: int, words: Words) -> list[JSON]:
+    choices = [button(words(f"reason_{reason}"), f"{REASON}:{reason}", str(draft_id)) for reason in REASONS]
+    return [section(words("why_down")), actions(*choices)]
+
+
+def help_blocks(channel: str, words: Words) -> list[JSON]:
+    return [section(words("help")), actions(button(words("open_form"), ASK, channel))]

@@ -1,0 +1,162 @@
+"""A draft as a person would have written it: button or message shortcut, modal, save, what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import re
+
+from slack_bolt.context.ack.async_ack import AsyncAck
+
+from bot.blocks import JSON, context, plain, section
+from bot.drafts import metadata
+from bot.markup import markdown, unescape
+from bot.office import Office, RefusalError
+from bot.texts import Words
+from serving.records import CopydeskError, Correction, Draft
+
+CORRECT_VIEW = "correct_view"
+SHORTCUT = "correct_draft"
+INPUT_LIMIT = 3000  # of a plain_text_input
+
+
+class Corrections:
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._store = office.store
+
+    async def pressed(self, ack: AsyncAck, body: JSON) -> None:
+        container = body["container"]
+        try:
+            draft = await asyncio.to_thread(self._store.draft, int(body["actions"][0]["value"]))
+        except CopydeskError as error:
+            raise RefusalError("draft_gone") from error
+        await self._open(body, draft, container.get("thread_ts") or container["message_ts"])
+        await ack()
+
+    async def chosen(self, ack: AsyncAck, body: JSON) -> None:
+        """The message shortcut, which Slack offers on any message."""
+        message = body["message"]
+        draft = await asyncio.to_thread(self._store.draft_at, body["channel"]["id"], message["ts"])
+        if draft is None:
+            words = await self._office.locales.words(body["user"]["id"])
+            view = notice_view(words("correct_title"), words("not_a_draft"), words)
+            await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
+        else:
+            await self._open(body, draft, message.get("thread_ts") or message["ts"])
+        await ack()
+
+    async def _open(self, body: JSON, draft: Draft, thread_ts: str) -> None:
+        words = await self._office.locales.words(body["user"]["id"])
+        view = correct_view(draft, thread_ts, words)
+        await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
+
+    async def submitted(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
+        user = body["user"]["id"]
+        words = await self._office.locales.words(user)
+        about = json.loads(view["private_metadata"])
+        values = view["state"]["values"]
+        parts = [values[block]["text"]["value"] or "" for block in sorted(values)]
+        text = unescape("".join(parts)).strip()
+        try:
+            draft = await asyncio.to_thread(self._store.draft, about["draft"])
+        except CopydeskError:
+            await ack(response_action="errors", errors={"text0": words("draft_gone")})
+            return
+        if not text or text == draft.text.strip():
+            await ack(
+                response_action="errors", errors={"text0": words("correction_same" if text else "correction_empty")}
+            )
+            return
+        # One submission may arrive twice; the second would be the same correction over again.
+        known = await asyncio.to_thread(self._store.corrections, draft.id)
+        if known and (known[-1].text, known[-1].user) == (text, user):
+            await ack()
+            return
+        correction = await asyncio.to_thread(self._store.add_correction, draft.id, user, text)
+        await ack()
+        self._office.work.start(self._show(draft, correction, about["thread_ts"], words))
+
+    async def _show(self, draft: Draft, correction: Correction, thread_ts: str, words: Words) -> None:
+        await self._office.slack.chat_postMessage(
+            channel=draft.channel,
+            thread_ts=thread_ts,
+            text=words("corrected", user=correction.user),
+            blocks=changed_blocks(draft, correction, words),
+            metadata=metadata("correction", correction=correction.id),
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+
+
+def pieces_of(text: str) -> list[str]:
+    """Words with the space after them; each Han character by itself."""
+    return re.findall(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+\s*|\s+", text)
+
+
+def difference(before: str, after: str) -> str:
+    """What changed as Markdown: what went is struck out, what came is bold."""
+    old, new = pieces_of(before), pieces_of(after)
+    parts: list[str] = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append(markdown("".join(old[i:j])) if "\n" not in "".join(old[i:j]) else "".join(old[i:j]))
+            continue
+        parts += [_marked("".join(old[i:j]), "~~"), _marked("".join(new[k:m]), "**")]
+    return "".join(parts)
+
+
+def _marked(text: str, mark: str) -> str:
+    """Marks hug the words, on each line by itself: `** bold **` is not bold in Markdown."""
+    lines = []
+    for line in text.split("\n"):
+        core = line.strip()
+        head, tail = line[: len(line) - len(line.lstrip())], line[len(line.rstrip()) :]
+        lines.append(f"{head}{mark}{markdown(core)}{mark}{tail}" if core else line)
+    return "\n".join(lines)
+
+
+def changed_blocks(draft: Draft, correction: Correction, words: Words) -> list[JSON]:
+    changes = difference(draft.text, correction.text)
+    if len(changes) > 10_000:
+        changes = markdown(correction.text[:1800]) + " …"
+    return [
+        section(words("corrected", user=correction.user)),
+        {"type": "markdown", "text": changes},
+        context(words("trains_next")),
+    ]
+
+
+def correct_view(draft: Draft, thread_ts: str, words: Words) -> JSON:
+    """The draft in a modal, in several inputs where it is longer than one takes."""
+    text = draft.text
+    parts = [text[i : i + INPUT_LIMIT] for i in range(0, max(1, len(text)), INPUT_LIMIT)]
+    inputs = [
+        {
+            "type": "input",
+            "block_id": f"text{number}",
+            "label": plain(words("correct_label") if len(parts) == 1 else words("correct_part", n=number + 1)),
+            "element": {
+                "type": "plain_text_input",
+                "action_id": "text",
+                "multiline": True,
+                **({"initial_value": part} if part else {}),
+            },
+            "optional": True,
+        }
+        for number, part in enumerate(parts)
+    ]
+    return {
+        "type": "modal",
+        "callback_id": CORRECT_VIEW,
+        "private_metadata": json.dumps({"draft": draft.id, "thread_ts": thread_ts}),
+        "title": plain(words("correct_title")),
+        "submit": plain(words("save")),
+        "close": plain(words("cancel")),
+        "blocks": [*inputs, context(words("correct_hint"))],
+    }
+
+
+def notice_view(title: str, text: str, words: Words) -> JSON:
+    return {"type": "modal", "title": plain(title), "close": plain(words("close")), "blocks": [section(text)]}

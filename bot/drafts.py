@@ -1,0 +1,275 @@
+"""Brief in, streamed draft out: exactly one answer for each accepted request, whatever is killed in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+from slack_bolt.context.ack.async_ack import AsyncAck
+from slack_sdk.errors import SlackApiError
+
+from bot.blocks import CORRECT, JSON, draft_blocks, draft_footer, note_blocks
+from bot.office import Office
+from bot.replies import Place, Reply, Streaming
+from bot.texts import Words
+from serving.client import Completion, EngineUnavailable, Sampling
+from serving.prompt import task_messages
+from serving.records import Brief, CopydeskError, Draft, Request, Task
+from serving.store import BASE
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8  # drafts being written; the others wait their turn
+MENDED = 32  # how many of the newest drafts may lack their buttons after a kill
+LONGEST_PAUSE_S = 5.0
+SAMPLING = Sampling(temperature=0.7)
+EVENT_TYPE = "copydesk"
+NOTE, DRAFT = "note", "draft"
+
+# Slack's codes for a conversation that the bot cannot write in.
+CLOSED_TO_US = ("channel_not_found", "not_in_channel", "is_archived", "restricted_action", "thread_not_found")
+
+
+def metadata(kind: str, **values: object) -> JSON:
+    """What every message of ours carries, so that a restart knows it. Only a fresh stream cannot carry any."""
+    return {"event_type": EVENT_TYPE, "event_payload": {"kind": kind, **values}}
+
+
+def payload_of(message: JSON) -> JSON:
+    found = message.get("metadata") or {}
+    return dict(found.get("event_payload") or {}) if found.get("event_type") == EVENT_TYPE else {}
+
+
+class Drafts:
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._store = office.store
+        self._slack = office.slack
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._streaming = Streaming()
+        self._adopted: set[str] = set()
+
+    async def accept(self, task: Task, *, user: str, channel: str, thread_ts: str, event_id: str) -> bool:
+        """Store a brief and begin its draft. False when the event was seen before.
+
+        Args:
+            thread_ts: "" opens a thread of its own.
+        """
+        request = await asyncio.to_thread(
+            self._store.add_request,
+            task,
+            user=user,
+            channel=channel,
+            thread_ts=thread_ts,
+            locale=await self._office.locales.language(user),
+            event_id=event_id,
+        )
+        if request is not None:
+            self._office.work.start(self._answer(request))
+        return request is not None
+
+    async def again(self, ack: AsyncAck, body: JSON) -> None:
+        """The button "Try again": one more draft of the same brief."""
+        action, user, channel = body["actions"][0], body["user"]["id"], body["channel"]["id"]
+        draft = await asyncio.to_thread(self._store.draft, int(action["value"]))
+        thread_ts = body["container"].get("thread_ts") or await self._office.thread_of(channel, draft.ts)
+        request = await asyncio.to_thread(
+            self._store.add_another_request,
+            draft.brief_id,
+            user=user,
+            channel=channel,
+            thread_ts=thread_ts,
+            locale=await self._office.locales.language(user),
+            event_id=f"{body['trigger_id']}:{action['action_ts']}",
+        )
+        await ack()
+        if request is not None:
+            self._office.work.start(self._answer(request, note=False))
+
+    async def resume(self) -> None:
+        """Take up what a killed process left: requests without an answer, and answers without their buttons."""
+        for request in await asyncio.to_thread(self._store.waiting_requests):
+            self._office.work.start(self._answer(request, resumed=True))
+        for draft in await asyncio.to_thread(self._store.drafts, MENDED):
+            self._office.work.start(self._mend(draft))
+
+    async def _answer(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
+        words = Words(request.locale)
+        brief = await asyncio.to_thread(self._store.brief, request.brief_id)
+        try:
+            thread_ts = await self._note(request, brief, words, resumed=resumed, note=note)
+            reply = await self._reply(request, thread_ts, resumed=resumed)
+            await self._write(request, brief, reply, words)
+        except SlackApiError as error:
+            if error.response.get("error") not in CLOSED_TO_US:
+                raise
+            await asyncio.to_thread(self._store.fail_request, request.id)
+            await self._slack.chat_postMessage(
+                channel=request.user,
+                text=words("cannot_write_there", channel=request.channel),
+                metadata=metadata("notice"),
+            )
+
+    async def _note(self, request: Request, brief: Brief, words: Words, *, resumed: bool, note: bool) -> str:
+        """Say once what was understood; where the request has no thread yet, the note opens it."""
+        if resumed and (existing := await self._find_note(request)):
+            return request.thread_ts or existing
+        # A repeated request has a note from its first time.
+        if request.thread_ts and (not note or (resumed and await self._has_drafts(brief))):
+            return request.thread_ts
+        asker = "" if request.thread_ts else request.user
+        blocks = note_blocks(brief, words, asker=asker)
+        answer = await self._slack.chat_postMessage(
+            channel=request.channel,
+            thread_ts=request.thread_ts or None,
+            text=blocks[0]["text"]["text"][:3900],
+            blocks=blocks,
+            metadata=metadata(NOTE, request=request.id),
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+        return request.thread_ts or str(answer["ts"])
+
+    async def _has_drafts(self, brief: Brief) -> bool:
+        return any(draft.brief_id == brief.id for draft in await asyncio.to_thread(self._store.drafts))
+
+    async def _find_note(self, request: Request) -> str | None:
+        if request.thread_ts:
+            messages = await self._thread(request.channel, request.thread_ts)
+        else:
+            answer = await self._slack.conversations_history(
+                channel=request.channel, limit=200, include_all_metadata=True
+            )
+            messages = answer["messages"]
+        return next((m["ts"] for m in messages if _is_about(m, NOTE, request)), None)
+
+    async def _thread(self, channel: str, thread_ts: str) -> list[JSON]:
+        messages: list[JSON] = []
+        async for page in await self._slack.conversations_replies(
+            channel=channel, ts=thread_ts, limit=200, include_all_metadata=True
+        ):
+            messages += page["messages"]
+        return messages
+
+    async def _reply(self, request: Request, thread_ts: str, *, resumed: bool) -> Reply:
+        ts = request.reply_ts
+        if resumed and ts is None:
+            ts = await self._find_reply(request, thread_ts)
+        identity = await self._office.identity()
+
+        async def record(ts: str) -> None:
+            await asyncio.to_thread(self._store.set_reply, request.id, ts)
+
+        place = Place(request.channel, thread_ts, request.user, identity.team)
+        reply = Reply(self._slack, self._streaming, place, metadata(DRAFT, request=request.id), record, ts)
+        if ts is not None:
+            await record(ts)
+            await reply.close_stream()
+        return reply
+
+    async def _find_reply(self, request: Request, thread_ts: str) -> str | None:
+        """The message that a killed process began and had no time to record: it names the request, or nothing at all,
+        as only a stream does whose process ended before the stream."""
+        me = (await self._office.identity()).user
+        own = [
+            m for m in await self._thread(request.channel, thread_ts) if m.get("user") == me and m["ts"] != thread_ts
+        ]
+        for message in own:
+            if _is_about(message, DRAFT, request):
+                return str(message["ts"])
+        waiting = {r.reply_ts for r in await asyncio.to_thread(self._store.waiting_requests)}
+        for message in reversed(own):
+            ts = str(message["ts"])
+            unknown = not message.get("metadata") and ts not in waiting | self._adopted
+            if unknown and await asyncio.to_thread(self._store.draft_at, request.channel, ts) is None:
+                self._adopted.add(ts)
+                return ts
+        return None
+
+    async def _write(self, request: Request, brief: Brief, reply: Reply, words: Words) -> None:
+        pause = 0.25
+        while True:
+            try:
+                async with self._turns:
+                    version, completion = await self._complete(brief, reply)
+                break
+            except EngineUnavailable as error:
+                log.warning("Request %d waits for the engine: %s", request.id, error)
+                await reply.say(words("engine_restarting"))
+            except CopydeskError as error:
+                log.warning("Request %d got no draft: %s", request.id, error)
+                await self._give_up(request, reply, words("no_draft", detail=str(error)))
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        if not completion.text:
+            await self._give_up(request, reply, words("empty_draft"))
+            return
+        # The message must exist before the draft's row names it; a short copy may have been quicker than its first show.
+        ts = reply.ts or await self._open(reply, completion.text)
+        draft = await asyncio.to_thread(
+            self._store.answer,
+            request.id,
+            version=version,
+            text=completion.text,
+            ts=ts,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            first_token_s=completion.first_token_s,
+            total_s=completion.total_s,
+        )
+        await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
+
+    async def _open(self, reply: Reply, text: str) -> str:
+        await reply.show(text)
+        assert reply.ts is not None
+        return reply.ts
+
+    async def _complete(self, brief: Brief, reply: Reply) -> tuple[str, Completion]:
+        """Let the live version write, once more if it says nothing."""
+        client = self._office.desk.client
+        version = await asyncio.to_thread(self._store.live)
+        if version != BASE:
+            await client.ensure_loaded(await asyncio.to_thread(self._store.version, version))
+        completion: Completion | None = None
+        for _ in range(2):
+            text = ""
+            async for part in client.stream(task_messages(brief.task), version, SAMPLING):
+                if isinstance(part, Completion):
+                    completion = part
+                else:
+                    text = (text + part.text).lstrip()
+                    await reply.show(text)
+            assert completion is not None
+            if completion.text:
+                break
+        assert completion is not None
+        return version, completion
+
+    async def _give_up(self, request: Request, reply: Reply, text: str) -> None:
+        await reply.say(text)
+        await asyncio.to_thread(self._store.fail_request, request.id)
+
+    async def _mend(self, draft: Draft) -> None:
+        """Show the end of a draft whose process was killed between storing and showing it."""
+        try:
+            answer = await self._slack.conversations_replies(
+                channel=draft.channel, ts=draft.ts, oldest=draft.ts, latest=draft.ts, inclusive=True, limit=2
+            )
+        except SlackApiError as error:
+            log.info("Draft %d has no message any more (%s).", draft.id, error.response.get("error"))
+            return
+        message = next((m for m in answer["messages"] if m["ts"] == draft.ts), None)
+        if message is None or f'"action_id": "{CORRECT}"' in json.dumps(message.get("blocks", [])):
+            return
+        request = await asyncio.to_thread(self._store.request, draft.request_id)
+        brief = await asyncio.to_thread(self._store.brief, draft.brief_id)
+        reply = await self._reply(request, message.get("thread_ts") or draft.ts, resumed=False)
+        words = Words(request.locale)
+        await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
+
+
+def _is_about(message: JSON, kind: str, request: Request) -> bool:
+    payload = payload_of(message)
+    return payload.get("kind") == kind and payload.get("request") == request.id

@@ -1,0 +1,103 @@
+"""What all parts of the bot share: the desk's data, Slack's client, who we are, people's languages, work under way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.locales import Locales
+from serving.client import ModelClient
+from serving.records import CopydeskError
+from serving.registry import Registry
+from serving.settings import Settings
+from serving.store import Store
+
+log = logging.getLogger(__name__)
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The world that the bot stands in."""
+
+    settings: Settings
+    store: Store
+    client: ModelClient
+    registry: Registry
+
+
+class RefusalError(CopydeskError):
+    """A sentence of bot/texts for the person who acted, in that person's language."""
+
+    def __init__(self, key: str, **values: Any) -> None:
+        super().__init__(key)
+        self.key = key
+        self.values = values
+
+
+@dataclass(frozen=True)
+class Identity:
+    team: str
+    user: str
+
+
+class Work:
+    """Tasks that outlive their listener: Slack wants its answer within three seconds, a draft takes longer."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._run(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            # The last frame of a task: what is not caught here is never seen by anybody.
+            log.exception("Work in the background failed; requests that still wait are taken up at the next start.")
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Office:
+    def __init__(self, desk: Desk, slack: AsyncWebClient) -> None:
+        self.desk = desk
+        self.slack = slack
+        self.locales = Locales(slack)
+        self.work = Work()
+        self._identity: Identity | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        return self.desk.store
+
+    async def identity(self) -> Identity:
+        if self._identity is None:
+            answer = await self.slack.auth_test()
+            self._identity = Identity(str(answer["team_id"]), str(answer["user_id"]))
+        return self._identity
+
+    async def whisper(
+        self, channel: str, user: str, text: str, *, thread_ts: str | None = None, blocks: list[JSON] | None = None
+    ) -> None:
+        """Say something that only one person sees."""
+        await self.slack.chat_postEphemeral(channel=channel, user=user, text=text, thread_ts=thread_ts, blocks=blocks)
+
+    async def thread_of(self, channel: str, ts: str) -> str:
+        """The root of the thread that a message is in."""
+        answer = await self.slack.conversations_replies(channel=channel, ts=ts, limit=1)
+        found: list[JSON] = answer["messages"] or [{}]
+        return str(found[0].get("thread_ts") or ts)

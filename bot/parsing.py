@@ -1,0 +1,268 @@
+"""A brief in free text, English or Chinese, as requirements. What it does not say gets the desk's defaults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from serving.prompt import task_of
+from serving.records import CATEGORIES, Requirements, Task
+
+DEFAULT_LENGTH = {"en": (25, 45), "zh": (50, 80)}
+DEFAULT_EMOJI = (0, 0)
+HAN_SHARE = 0.3  # of the letters; from so many on a text is Chinese
+MAX_LENGTH = 1000
+
+_LABELS = {
+    "product": ("product", "产品", "品名", "商品"),
+    "audience": ("audience", "for", "受众", "人群", "对象", "目标人群"),
+    "points": ("selling points", "selling point", "points", "features", "卖点", "特点"),
+    "tone": ("tone", "voice", "语气", "风格", "口吻"),
+    "length": ("length", "长度", "字数"),
+    "emoji": ("emoji", "表情"),
+    "call": ("call to action", "cta", "行动号召"),
+    "avoid": ("avoid", "must not be said", "must not", "do not say", "don't say", "避免", "禁用", "不要说", "不要出现"),
+    "format": ("format", "格式"),
+    "category": ("category", "类别", "品类"),
+}
+_KEY_OF = {label: key for key, labels in _LABELS.items() for label in labels}
+_LINE = re.compile(
+    rf"^\s*[-*•]?\s*({'|'.join(sorted(map(re.escape, _KEY_OF), key=len, reverse=True))})\s*[:：]\s*(.*)$", re.I
+)
+_NO = re.compile(r"^(no|none|not|without|0|false|不|无|没有)", re.I)
+
+_KIND = r"(?:product |sales |marketing )?(?:copy|texts?|lines?|posts?|descriptions?|captions?|taglines?|blurbs?|ads?)"
+_FOR_EN = re.compile(rf"\b{_KIND}\s+(?:for|about|on)\s+(.+)$", re.I)
+_VERB_EN = re.compile(
+    r"^(?:please\s+|can you\s+|could you\s+)*(?:write|draft|make|create|give me|i need|we need|need)\s+.*?\b(?:for|about)\s+(.+)$",
+    re.I,
+)
+_STOP_EN = re.compile(
+    r"\s+(?=(?:for|aimed at|with|that|which|featuring|in an?|under|at most|about|around|avoid|without|no)\b)", re.I
+)
+_ARTICLE = re.compile(r"^(?:our|the|my|an?|new)\s+(?:new\s+)?", re.I)
+_PRODUCT_ZH = re.compile(
+    r"(?:写|来|拟|要|做|出)(?:一?[段条句篇个则份])?(?:关于)?[「《“\"]?(.{0,30}?)[」》”\"]?的?(?:产品|商品)?"
+    r"(?:文案|推广语|广告语|广告词|广告|介绍)"
+)
+_FOR_ZH = re.compile(r"(?:为|给|帮)[「《“\"]?(.+?)[」》”\"]?(?=写|来|拟|做|出)")
+
+
+def language_of(text: str) -> str:
+    han = len(re.findall(r"[\u4e00-\u9fff]", text))
+    letters = sum(char.isalpha() for char in text)
+    return "zh" if letters and han / letters >= HAN_SHARE else "en"
+
+
+@dataclass
+class _Found:
+    product: str = ""
+    audience: str = ""
+    points: tuple[str, ...] = ()
+    tone: str = ""
+    length: tuple[int, int] | None = None
+    emoji: tuple[int, int] | None = None
+    call: bool | None = None
+    avoid: tuple[str, ...] = ()
+    format: str = "paragraph"
+    category: str = "other"
+
+
+def task_from(text: str) -> Task:
+    """A brief as people write it. Where no product can be made out, their words are the instruction."""
+    language = language_of(text)
+    found = _Found()
+    free: list[str] = []
+    last = ""
+    for line in text.splitlines():
+        labelled = _LINE.match(line)
+        if labelled:
+            last = _KEY_OF[labelled[1].lower()]
+            _take(found, last, labelled[2].strip(), language)
+        elif last == "points" and re.match(r"^\s*[-*•]", line):
+            found.points = (*found.points, line.strip(" -*•\t"))
+        else:
+            free.append(line)
+    prose = "\n".join(free).strip()
+    if prose:
+        (_chinese if language == "zh" else _english)(prose, found)
+    if not found.product:
+        return Task(text.strip(), language=language, category=found.category)
+    return task_of(
+        Requirements(
+            product=found.product,
+            audience=found.audience,
+            selling_points=tuple((point,) for point in found.points),
+            tone=found.tone,
+            length=found.length or DEFAULT_LENGTH[language],
+            emoji=found.emoji if found.emoji is not None else DEFAULT_EMOJI,
+            call_to_action=True if found.call is None else found.call,
+            format=found.format,
+            must_not=found.avoid,
+        ),
+        language,
+        found.category,
+    )
+
+
+def _take(found: _Found, key: str, value: str, language: str) -> None:
+    match key:
+        case "product":
+            found.product = value.strip('"“”「」《》.。')
+        case "audience":
+            found.audience = value.rstrip(".。")
+        case "points":
+            found.points = points_of(value)
+        case "tone":
+            found.tone = value.rstrip(".。")
+        case "length":
+            found.length = _length(value, language, bare=True) or found.length
+        case "emoji":
+            found.emoji = _emoji(value)
+        case "call":
+            found.call = not _NO.match(value)
+        case "avoid":
+            found.avoid = phrases_of(value)
+        case "format":
+            found.format = "list" if re.search(r"list|bullet|列表|清单", value, re.I) else "paragraph"
+        case "category":
+            found.category = value.lower() if value.lower() in CATEGORIES else "other"
+
+
+def points_of(text: str) -> tuple[str, ...]:
+    """Selling points: one a line, or divided by semicolons, else by commas."""
+    for separator in (r"\n", r"[;；]", r"[,，、]"):
+        parts = [part.strip(" \t-*•.。") for part in re.split(separator, text)]
+        parts = [part for part in parts if part]
+        if len(parts) > 1:
+            return tuple(parts)
+    return tuple(parts)
+
+
+def phrases_of(text: str) -> tuple[str, ...]:
+    """Phrases that may not be said, divided by commas, lines or "or"."""
+    parts = re.split(r"[,，、;；\n]|\s+(?:or|and)\s+|[和或]", text)
+    kept = (part.strip(" \t\"'“”‘’「」.。") for part in parts)
+    return tuple(dict.fromkeys(part for part in kept if part))
+
+
+def _range(low: int, high: int) -> tuple[int, int] | None:
+    return (low, high) if 0 < low <= high <= MAX_LENGTH else None
+
+
+def _length(text: str, language: str, *, bare: bool = False) -> tuple[int, int] | None:
+    """A length with its unit; `bare` takes numbers without one."""
+    unit = r"(?:个)?字" if language == "zh" else r"[\s-]*words?"
+    unit = rf"(?:{unit})?" if bare else unit
+    if found := re.search(rf"(\d+)\s*(?:-|–|—|~|～|to|and|到|至)\s*(\d+)\s*{unit}", text, re.I):
+        return _range(int(found[1]), int(found[2]))
+    most = r"(?:under|at most|max(?:imum)?(?: of)?|up to|no more than|fewer than|less than|不超过|最多|少于)"
+    if found := re.search(rf"{most}\s*(\d+)\s*{unit}|(\d+)\s*字(?:以内|以下|之内)", text, re.I):
+        n = int(found[1] or found[2])
+        return _range(max(1, n * 6 // 10), n)
+    if found := re.search(rf"(?:at least|minimum|至少|不少于)\s*(\d+)\s*{unit}", text, re.I):
+        n = int(found[1])
+        return _range(n, n * 3 // 2)
+    if found := re.search(rf"(\d+)\s*{unit}", text, re.I):
+        n = int(found[1])
+        return _range(max(1, n * 8 // 10), n * 12 // 10)
+    return None
+
+
+def _emoji(text: str) -> tuple[int, int]:
+    if _NO.match(text):
+        return (0, 0)
+    if found := re.search(r"(\d+)\s*(?:-|–|to|到|至)\s*(\d+)", text):
+        return (int(found[1]), int(found[2])) if int(found[1]) <= int(found[2]) else (0, 0)
+    if found := re.search(r"(\d+)", text):
+        return (int(found[1]), int(found[1]))
+    return (1, 2)
+
+
+def _english(text: str, found: _Found) -> None:
+    rest: list[str] = []
+    for clause in re.split(r"[,;\n]|[.!?](?:\s|$)", text):
+        clause = re.sub(r"^(?:and|but|please)\s+", "", clause.strip(), flags=re.I)
+        if avoid := re.search(
+            r"(?:avoid|(?:don't|don’t|do not|never|without)\s+(?:say(?:ing)?|mention(?:ing)?|us(?:e|ing)))\s+(.+)$",
+            clause,
+            re.I,
+        ):
+            found.avoid = (*found.avoid, *phrases_of(re.sub(r"^the words?\s+", "", avoid[1], flags=re.I)))
+            clause = clause[: avoid.start()].strip()
+        if re.search(r"\bno (?:call to action|cta)\b", clause, re.I):
+            found.call, clause = False, re.sub(r"\b(?:with )?no (?:call to action|cta)\b", "", clause, flags=re.I)
+        if emoji := re.search(
+            r"\b(no|without|with|use|(\d+)(?:\s*(?:-|to)\s*\d+)?)\s+(?:any\s+|some\s+)?emojis?\b", clause, re.I
+        ):
+            found.emoji = _emoji(emoji[1])
+            clause = clause.replace(emoji[0], "")
+        if length := _length(clause, "en"):
+            found.length = found.length or length
+            clause = re.sub(
+                r"(?:in\s+)?(?:under|at most|at least|up to|no more than|about|around|max(?:imum)?)?\s*\d+\s*"
+                r"(?:(?:-|–|to|and)\s*\d+)?[\s-]*words?(?:\s+(?:long|or less))?",
+                "",
+                clause,
+                flags=re.I,
+            )
+        if tone := re.search(r"(?:\bin\s+)?(?:\ban?\s+)?\b([\w-]+(?: and [\w-]+)?)\s+(?:tone|voice)\b", clause, re.I):
+            found.tone = found.tone or tone[1]
+            clause = clause.replace(tone[0], "")
+        if not found.product and (asked := _FOR_EN.search(clause) or _VERB_EN.search(clause)):
+            product, *more = _STOP_EN.split(asked[1].strip(), maxsplit=1)
+            found.product = _ARTICLE.sub("", product).strip('"“” ')
+            clause = more[0] if more else ""
+        clause = clause.strip()
+        if audience := re.match(
+            r"(?:for|aimed at|audience is)\s+(.+?)(?=\s+(?:with|that|which|featuring)\b|$)", clause, re.I
+        ):
+            found.audience = found.audience or audience[1].strip()
+            clause = clause[audience.end() :].strip()
+        clause = re.sub(r"^(?:with|that is|that|which is|which|featuring|it is|it)\s+", "", clause, flags=re.I)
+        if clause:
+            rest.append(clause)
+    if found.product and not found.points:
+        found.points = tuple(point for clause in rest for point in re.split(r"\s+and\s+", clause) if point)
+
+
+def _chinese(text: str, found: _Found) -> None:
+    rest: list[str] = []
+    for clause in re.split(r"[，。；！？,;!?\n]", text):
+        clause = clause.strip()
+        if avoid := re.search(
+            r"(?:不要说|不能说|别说|不要出现|不得出现|避免(?:使用|出现)?|不要提到?|别提|禁用)(.+)$", clause
+        ):
+            found.avoid = (*found.avoid, *phrases_of(avoid[1]))
+            clause = clause[: avoid.start()]
+        if re.search(r"(?:不要|不用|不带|不需要)行动号召", clause):
+            found.call = False
+            continue
+        if emoji := re.search(r"(不要|不用|不带|无|别用|带|加|用|可以用)(\d*)个?(?:表情|emoji)(?:符号)?", clause, re.I):
+            found.emoji = (0, 0) if emoji[1][0] in "不无别" else _emoji(emoji[2] or "yes")
+            clause = clause.replace(emoji[0], "")
+        if length := _length(clause, "zh"):
+            found.length = found.length or length
+            clause = re.sub(
+                r"(?:不超过|最多|少于|至少|不少于|大约|约)?\d+(?:[-–—~～到至]\d+)?个?字(?:以内|以下|之内|左右)?的?",
+                "",
+                clause,
+            )
+        if tone := re.search(r"(?:语气|风格|口吻|调性)(?:要|是|为)?(.+)$|(.{1,8}?)的?(?:语气|风格|口吻)", clause):
+            found.tone = found.tone or (tone[1] or tone[2]).strip("一点些的 ")
+            clause = clause.replace(tone[0], "")
+        if not found.product and (asked := _PRODUCT_ZH.search(clause) or _FOR_ZH.search(clause)):
+            named = asked[1].strip() if asked.re is _PRODUCT_ZH else ""
+            whom = _FOR_ZH.search(clause)
+            found.product = named or (whom[1].strip() if whom else "")
+            if named and whom:
+                found.audience = found.audience or whom[1].strip()
+            continue
+        if audience := re.match(r"(?:给|面向|针对|目标人群是?|受众是?|适合)(.+?)(?:看|用)?的?$", clause):
+            found.audience = found.audience or audience[1]
+            continue
+        clause = re.sub(r"^(?:卖点|特点|主打|突出|强调)(?:是|有|：|:)?", "", clause).strip()
+        if clause:
+            rest.append(clause)
+    if found.product and not found.points:
+        found.points = tuple(point for clause in rest for point in re.split(r"[、和]", clause) if point.strip())
