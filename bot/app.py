@@ -22,7 +22,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import approvals, blocks, briefs, corrections
-from bot.approvals import Approvals, told
+from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.corrections import Corrections
 from bot.drafts import Drafts
@@ -99,19 +99,15 @@ class Bot:
         if not isinstance(error, CopydeskError | SlackApiError):
             # Not acknowledged: an event comes again, a press shows Slack's own warning.
             log.error("A listener failed on %s", body.get("type") or body.get("command"), exc_info=error)
-            await self._apologise(body, "unexpected")
+            await self._apologise(body, RefusalError("unexpected"))
             return None
-        if isinstance(error, RefusalError):
-            log.info("Refused: %s", error)
-            await self._apologise(body, error)
-        else:
-            log.warning("A listener could not do its work: %s", error)
-            detail = str(error) if isinstance(error, CopydeskError) else str(error.response.get("error"))
-            await self._apologise(body, RefusalError("something_failed", detail=detail))
+        log.warning("A listener could not do its work: %s", error)
+        if isinstance(error, SlackApiError):
+            error = CopydeskError(f"Slack: {error.response.get('error')}")
+        await self._apologise(body, error)
         return BoltResponse(status=200)
 
-    async def _apologise(self, body: JSON, what: RefusalError | str) -> None:
-        refusal = what if isinstance(what, RefusalError) else RefusalError(what)
+    async def _apologise(self, body: JSON, error: CopydeskError) -> None:
         event = body.get("event") or {}
         user = (body.get("user") or {}).get("id") or body.get("user_id") or event.get("user")
         if not user:
@@ -123,11 +119,11 @@ class Bot:
         thread_ts = (body.get("container") or {}).get("thread_ts") or event.get("thread_ts")
         try:
             if channel:
-                await self.office.whisper(channel, user, told(refusal, words), thread_ts=thread_ts)
+                await self.office.whisper(channel, user, words.of(error), thread_ts=thread_ts)
             else:
-                await self.office.slack.chat_postMessage(channel=user, text=told(refusal, words))
-        except SlackApiError as error:
-            log.warning("%s could not be told: %s", user, error.response.get("error"))
+                await self.office.slack.chat_postMessage(channel=user, text=words.of(error))
+        except SlackApiError as refused:
+            log.warning("%s could not be told: %s", user, refused.response.get("error"))
 
 
 def build_app(desk: Desk) -> AsyncApp:
@@ -148,7 +144,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     try:
         await bot.office.identity()
         handler = AsyncSocketModeHandler(bot.app, desk.settings.slack_app_token)
-        await handler.connect_async()
+        await handler.connect_async()  # type: ignore[no-untyped-call]
     except SlackApiError as error:
         raise CopydeskError(
             f"Slack refuses the tokens ({error.response.get('error')}); check SLACK_BOT_TOKEN and SLACK_APP_TOKEN."
@@ -167,7 +163,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        await handler.close_async()
+        await handler.close_async()  # type: ignore[no-untyped-call]
         await bot.office.work.close()
 
 

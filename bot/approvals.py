@@ -12,13 +12,11 @@ from slack_sdk.errors import SlackApiError
 
 from bot.blocks import JSON, actions, button, plain, section
 from bot.drafts import metadata, payload_of
-from bot.markup import escape
 from bot.office import Office, RefusalError
 from bot.scorecards import APPROVE, REJECT, ROLL_BACK, card_blocks, decided, fallback_text, name_of
 from bot.texts import Words
 from serving.card import Card
 from serving.records import CopydeskError, Promotion, Scorecard
-from serving.registry import verify
 from serving.store import BASE
 
 APPROVE_VIEW, REJECT_VIEW = "approve_view", "reject_view"
@@ -117,14 +115,14 @@ class Approvals:
         self._require_lead(user)
         if decision := await asyncio.to_thread(self._store.decision_on, about["version"]):
             self._office.work.start(self._refresh(about["card"]))
-            raise RefusalError("decided_already", decision=decision)
+            raise RefusalError("decided_already", version=decision.version, user=decision.user)
         words = await self._office.locales.words(user)
         view = reason_view(callback_id, about, words)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
 
     def _require_lead(self, user: str) -> None:
         if not self._registry.is_lead(user):
-            leads = ", ".join(f"<@{lead}>" for lead in self._registry.leads) or "COPYDESK_LEADS"
+            leads = " ".join(f"<@{lead}>" for lead in self._registry.leads)
             raise RefusalError("leads_only", leads=leads)
 
     async def approved(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
@@ -140,8 +138,9 @@ class Approvals:
         try:
             self._require_lead(user)
             promotion = await asyncio.to_thread(self._decide, about, user, reason, approve)
-        except RefusalError as refusal:
-            await ack(response_action="errors", errors={"reason": told(refusal, words)})
+        except CopydeskError as error:
+            log.warning("%s could not decide about %s: %s", user, about["version"], error)
+            await ack(response_action="errors", errors={"reason": words.of(error)})
             self._office.work.start(self._refresh(about["card"]))
             return
         await ack()
@@ -149,18 +148,9 @@ class Approvals:
 
     def _decide(self, about: JSON, user: str, reason: str, approve: bool) -> Promotion:
         name = about["version"]
-        if decision := self._store.decision_on(name):
-            raise RefusalError("decided_already", decision=decision)
-        if not approve:
-            return self._registry.reject(name, user=user, reason=reason)
-        try:
-            verify(self._store.version(name))
-        except CopydeskError as error:
-            raise RefusalError("files_changed", version=name, detail=str(error)) from error
-        try:
+        if approve:
             return self._registry.approve(name, user=user, reason=reason, digest=about["digest"])
-        except CopydeskError as error:
-            raise RefusalError("something_failed", detail=str(error)) from error
+        return self._registry.reject(name, user=user, reason=reason)
 
     async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
         await self._refresh(scorecard_id)
@@ -212,29 +202,13 @@ class Approvals:
 
     async def roll_back_pressed(self, ack: AsyncAck, body: JSON) -> None:
         user, live = body["user"]["id"], body["actions"][0]["value"]
-        self._require_lead(user)
-        if await asyncio.to_thread(self._store.live) != live:
-            raise RefusalError("not_live_any_more", version=live)
-        try:
-            promotion = await asyncio.to_thread(self._registry.roll_back, user=user, expected_live=live)
-        except CopydeskError as error:
-            raise RefusalError("something_failed", detail=str(error)) from error
+        promotion = await asyncio.to_thread(self._registry.roll_back, user=user, expected_live=live)
         await ack()
         self._office.work.start(self._rolled_back(promotion))
 
     async def _rolled_back(self, promotion: Promotion) -> None:
         await self._load(promotion.version)
         await self._say_live(promotion, "rolled_back")
-
-
-def told(refusal: RefusalError, words: Words) -> str:
-    """A refusal as a sentence; a decision in it is said with who and when."""
-    values = dict(refusal.values)
-    if isinstance(decision := values.get("decision"), Promotion):
-        values["decision"] = decided(decision, words)
-    if "detail" in values:
-        values["detail"] = escape(str(values["detail"]))
-    return words(refusal.key, **values)
 
 
 def _card_of(scorecard: Scorecard) -> Card | None:
@@ -266,6 +240,3 @@ def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
             },
         ],
     }
-
-
-__all__ = ["APPROVE", "APPROVE_VIEW", "REJECT", "REJECT_VIEW", "ROLL_BACK", "Approvals"]

@@ -11,8 +11,8 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot.blocks import JSON, context, plain, section
 from bot.drafts import metadata
-from bot.markup import markdown, unescape
-from bot.office import Office, RefusalError
+from bot.markup import markdown
+from bot.office import Office
 from bot.texts import Words
 from serving.records import CopydeskError, Correction, Draft
 
@@ -28,10 +28,7 @@ class Corrections:
 
     async def pressed(self, ack: AsyncAck, body: JSON) -> None:
         container = body["container"]
-        try:
-            draft = await asyncio.to_thread(self._store.draft, int(body["actions"][0]["value"]))
-        except CopydeskError as error:
-            raise RefusalError("draft_gone") from error
+        draft = await asyncio.to_thread(self._store.draft, int(body["actions"][0]["value"]))
         await self._open(body, draft, container.get("thread_ts") or container["message_ts"])
         await ack()
 
@@ -58,23 +55,18 @@ class Corrections:
         about = json.loads(view["private_metadata"])
         values = view["state"]["values"]
         parts = [values[block]["text"]["value"] or "" for block in sorted(values)]
-        text = unescape("".join(parts)).strip()
-        try:
-            draft = await asyncio.to_thread(self._store.draft, about["draft"])
-        except CopydeskError:
-            await ack(response_action="errors", errors={"text0": words("draft_gone")})
-            return
-        if not text or text == draft.text.strip():
-            await ack(
-                response_action="errors", errors={"text0": words("correction_same" if text else "correction_empty")}
-            )
-            return
+        text = "".join(parts).strip()
         # One submission may arrive twice; the second would be the same correction over again.
-        known = await asyncio.to_thread(self._store.corrections, draft.id)
+        known = await asyncio.to_thread(self._store.corrections, about["draft"])
         if known and (known[-1].text, known[-1].user) == (text, user):
             await ack()
             return
-        correction = await asyncio.to_thread(self._store.add_correction, draft.id, user, text)
+        try:
+            draft = await asyncio.to_thread(self._store.draft, about["draft"])
+            correction = await asyncio.to_thread(self._store.add_correction, draft.id, user, text)
+        except CopydeskError as error:
+            await ack(response_action="errors", errors={min(values): words.of(error)})
+            return
         await ack()
         self._office.work.start(self._show(draft, correction, about["thread_ts"], words))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
 
-from bot.blocks import CORRECT, JSON, draft_blocks, draft_footer, note_blocks
+from bot.blocks import JSON, draft_blocks, draft_footer, note_blocks
 from bot.office import Office
 from bot.replies import Place, Reply, Streaming
 from bot.texts import Words
@@ -21,7 +20,6 @@ from serving.store import BASE
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8  # drafts being written; the others wait their turn
-MENDED = 32  # how many of the newest drafts may lack their buttons after a kill
 LONGEST_PAUSE_S = 5.0
 SAMPLING = Sampling(temperature=0.7)
 EVENT_TYPE = "copydesk"
@@ -88,11 +86,9 @@ class Drafts:
             self._office.work.start(self._answer(request, note=False))
 
     async def resume(self) -> None:
-        """Take up what a killed process left: requests without an answer, and answers without their buttons."""
+        """Take up what a killed process left: requests without an answer, and answers that nobody saw whole."""
         for request in await asyncio.to_thread(self._store.waiting_requests):
             self._office.work.start(self._answer(request, resumed=True))
-        for draft in await asyncio.to_thread(self._store.drafts, MENDED):
-            self._office.work.start(self._mend(draft))
 
     async def _answer(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
         words = Words(request.locale)
@@ -100,7 +96,11 @@ class Drafts:
         try:
             thread_ts = await self._note(request, brief, words, resumed=resumed, note=note)
             reply = await self._reply(request, thread_ts, resumed=resumed)
-            await self._write(request, brief, reply, words)
+            draft = await asyncio.to_thread(self._store.draft_of, request.id)
+            draft = draft or await self._write(request, brief, reply, words)
+            if draft is not None:
+                await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
+                await asyncio.to_thread(self._store.close_request, request.id)
         except SlackApiError as error:
             if error.response.get("error") not in CLOSED_TO_US:
                 raise
@@ -114,7 +114,7 @@ class Drafts:
     async def _note(self, request: Request, brief: Brief, words: Words, *, resumed: bool, note: bool) -> str:
         """Say once what was understood; where the request has no thread yet, the note opens it."""
         if resumed and (existing := await self._find_note(request)):
-            return request.thread_ts or existing
+            return request.thread_ts or await self._hang_under(request, existing)
         # A repeated request has a note from its first time.
         if request.thread_ts and (not note or (resumed and await self._has_drafts(brief))):
             return request.thread_ts
@@ -129,7 +129,13 @@ class Drafts:
             unfurl_links=False,
             unfurl_media=False,
         )
-        return request.thread_ts or str(answer["ts"])
+        if request.thread_ts:
+            return request.thread_ts
+        return await self._hang_under(request, str(answer["ts"]))
+
+    async def _hang_under(self, request: Request, ts: str) -> str:
+        await asyncio.to_thread(self._store.set_thread, request.id, ts)
+        return ts
 
     async def _has_drafts(self, brief: Brief) -> bool:
         return any(draft.brief_id == brief.id for draft in await asyncio.to_thread(self._store.drafts))
@@ -178,16 +184,16 @@ class Drafts:
         for message in own:
             if _is_about(message, DRAFT, request):
                 return str(message["ts"])
-        waiting = {r.reply_ts for r in await asyncio.to_thread(self._store.waiting_requests)}
+        known = await asyncio.to_thread(self._store.known_replies, request.channel)
         for message in reversed(own):
             ts = str(message["ts"])
-            unknown = not message.get("metadata") and ts not in waiting | self._adopted
-            if unknown and await asyncio.to_thread(self._store.draft_at, request.channel, ts) is None:
+            if not message.get("metadata") and ts not in known | self._adopted:
                 self._adopted.add(ts)
                 return ts
         return None
 
-    async def _write(self, request: Request, brief: Brief, reply: Reply, words: Words) -> None:
+    async def _write(self, request: Request, brief: Brief, reply: Reply, words: Words) -> Draft | None:
+        """Generate and store, however often the engine goes away meanwhile. None when the person was told why not."""
         pause = 0.25
         while True:
             try:
@@ -200,15 +206,15 @@ class Drafts:
             except CopydeskError as error:
                 log.warning("Request %d got no draft: %s", request.id, error)
                 await self._give_up(request, reply, words("no_draft", detail=str(error)))
-                return
+                return None
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
         if not completion.text:
             await self._give_up(request, reply, words("empty_draft"))
-            return
-        # The message must exist before the draft's row names it; a short copy may have been quicker than its first show.
+            return None
+        # The message must exist before the draft's row names it; a short copy may be quicker than its first show.
         ts = reply.ts or await self._open(reply, completion.text)
-        draft = await asyncio.to_thread(
+        return await asyncio.to_thread(
             self._store.answer,
             request.id,
             version=version,
@@ -219,7 +225,6 @@ class Drafts:
             first_token_s=completion.first_token_s,
             total_s=completion.total_s,
         )
-        await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
 
     async def _open(self, reply: Reply, text: str) -> str:
         await reply.show(text)
@@ -250,24 +255,6 @@ class Drafts:
     async def _give_up(self, request: Request, reply: Reply, text: str) -> None:
         await reply.say(text)
         await asyncio.to_thread(self._store.fail_request, request.id)
-
-    async def _mend(self, draft: Draft) -> None:
-        """Show the end of a draft whose process was killed between storing and showing it."""
-        try:
-            answer = await self._slack.conversations_replies(
-                channel=draft.channel, ts=draft.ts, oldest=draft.ts, latest=draft.ts, inclusive=True, limit=2
-            )
-        except SlackApiError as error:
-            log.info("Draft %d has no message any more (%s).", draft.id, error.response.get("error"))
-            return
-        message = next((m for m in answer["messages"] if m["ts"] == draft.ts), None)
-        if message is None or f'"action_id": "{CORRECT}"' in json.dumps(message.get("blocks", [])):
-            return
-        request = await asyncio.to_thread(self._store.request, draft.request_id)
-        brief = await asyncio.to_thread(self._store.brief, draft.brief_id)
-        reply = await self._reply(request, message.get("thread_ts") or draft.ts, resumed=False)
-        words = Words(request.locale)
-        await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
 
 
 def _is_about(message: JSON, kind: str, request: Request) -> bool:

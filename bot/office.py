@@ -36,10 +36,8 @@ class Desk:
 class RefusalError(CopydeskError):
     """A sentence of bot/texts for the person who acted, in that person's language."""
 
-    def __init__(self, key: str, **values: Any) -> None:
-        super().__init__(key)
-        self.key = key
-        self.values = values
+    def __init__(self, key: str, **values: str) -> None:
+        super().__init__(key, code=key, **values)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ _NO = re.compile(r"^(no|none|not|without|0|false|不|无|没有)", re.I)
 _KIND = r"(?:product |sales |marketing )?(?:copy|texts?|lines?|posts?|descriptions?|captions?|taglines?|blurbs?|ads?)"
 _FOR_EN = re.compile(rf"\b{_KIND}\s+(?:for|about|on)\s+(.+)$", re.I)
 _VERB_EN = re.compile(
-    r"^(?:please\s+|can you\s+|could you\s+)*(?:write|draft|make|create|give me|i need|we need|need)\s+.*?\b(?:for|about)\s+(.+)$",
+    r"^(?:please\s+|can you\s+|could you\s+)*(?:write|draft|make|create|give me|i need|we need|need)"
+    r"\s+.*?\b(?:for|about)\s+(.+)$",
     re.I,
 )
 _STOP_EN = re.compile(

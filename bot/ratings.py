@@ -8,8 +8,8 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_bolt.context.respond.async_respond import AsyncRespond
 
 from bot.blocks import JSON, reason_blocks
-from bot.office import Office, RefusalError
-from serving.records import CopydeskError, RatingSource, Verdict
+from bot.office import Office
+from serving.records import RatingSource, Verdict
 
 REACTIONS = {"+1": Verdict.UP, "thumbsup": Verdict.UP, "-1": Verdict.DOWN, "thumbsdown": Verdict.DOWN}
 
@@ -27,12 +27,12 @@ class Ratings:
     async def pressed(self, ack: AsyncAck, body: JSON) -> None:
         verdict, draft_id = body["actions"][0]["value"].split(":")
         channel, user, container = body["channel"]["id"], body["user"]["id"], body["container"]
-        # The same press may come twice: the last rating of a person counts, so that storing it again changes nothing.
-        await self._rate(int(draft_id), user, Verdict(verdict), RatingSource.BUTTON)
+        event_id = f"{body['trigger_id']}:{body['actions'][0]['action_ts']}"
+        rated = await self._rate(int(draft_id), user, Verdict(verdict), RatingSource.BUTTON, event_id)
         await ack()
-        thread_ts = container.get("thread_ts") or container["message_ts"]
-        event = f"{body['trigger_id']}:{body['actions'][0]['action_ts']}"
-        self._office.work.start(self._thank(int(draft_id), user, channel, thread_ts, Verdict(verdict), event))
+        if rated:
+            thread_ts = container.get("thread_ts") or container["message_ts"]
+            self._office.work.start(self._thank(int(draft_id), user, channel, thread_ts, Verdict(verdict)))
 
     async def reacted(self, event: JSON, body: JSON) -> None:
         verdict, item = verdict_of(event["reaction"]), event["item"]
@@ -43,26 +43,19 @@ class Ratings:
             return
         user, channel = event["user"], item["channel"]
         if event["type"] == "reaction_removed":
-            await asyncio.to_thread(self._store.unrate, draft.id, user, verdict)
+            await asyncio.to_thread(self._store.unrate, draft.id, user, verdict, body["event_id"])
             return
-        await self._rate(draft.id, user, verdict, RatingSource.REACTION)
-        if verdict is Verdict.DOWN:
+        rated = await self._rate(draft.id, user, verdict, RatingSource.REACTION, body["event_id"])
+        if rated and verdict is Verdict.DOWN:
             thread_ts = await self._office.thread_of(channel, draft.ts)
-            self._office.work.start(self._thank(draft.id, user, channel, thread_ts, verdict, body["event_id"]))
+            self._office.work.start(self._thank(draft.id, user, channel, thread_ts, verdict))
 
-    async def _rate(self, draft_id: int, user: str, verdict: Verdict, source: RatingSource) -> None:
-        try:
-            await asyncio.to_thread(self._store.draft, draft_id)
-        except CopydeskError as error:
-            raise RefusalError("draft_gone") from error
-        await asyncio.to_thread(self._store.rate, draft_id, user, verdict, source)
+    async def _rate(self, draft_id: int, user: str, verdict: Verdict, source: RatingSource, event_id: str) -> bool:
+        rating = await asyncio.to_thread(self._store.rate, draft_id, user, verdict, source, event_id=event_id)
+        return rating is not None
 
-    async def _thank(
-        self, draft_id: int, user: str, channel: str, thread_ts: str, verdict: Verdict, event: str
-    ) -> None:
-        """Ask once why after a 👎, say once thanks after a 👍; only the person sees it."""
-        if not await asyncio.to_thread(self._store.first_sight, f"thanks:{event}"):
-            return
+    async def _thank(self, draft_id: int, user: str, channel: str, thread_ts: str, verdict: Verdict) -> None:
+        """Thank for a 👍, ask why after a 👎; only the person sees it."""
         words = await self._office.locales.words(user)
         if verdict is Verdict.UP:
             await self._office.whisper(channel, user, words("thanks_up"), thread_ts=thread_ts)
@@ -74,9 +67,6 @@ class Ratings:
         action, user = body["actions"][0], body["user"]["id"]
         reason = action["action_id"].split(":")[1]
         words = await self._office.locales.words(user)
-        try:
-            await asyncio.to_thread(self._store.set_reason, int(action["value"]), user, reason)
-        except CopydeskError as error:
-            raise RefusalError("no_rating") from error
+        await asyncio.to_thread(self._store.set_reason, int(action["value"]), user, reason)
         await ack()
         await respond(words("reason_noted", reason=words(f"reason_{reason}")), replace_original=True)

@@ -58,8 +58,8 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
             words("col_difference"),
             "n",
         ],
-        _rate_row(words("excellent"), old and old.excellent, new.excellent, card.excellent_difference),
-        _rate_row(words("acceptable"), old and old.acceptable, new.acceptable, None),
+        _rate_row(words("excellent"), old.excellent if old else None, new.excellent, card.excellent_difference),
+        _rate_row(words("acceptable"), old.acceptable if old else None, new.acceptable, None),
     ]
     if new.pass_k:
         rows.append(

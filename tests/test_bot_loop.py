@@ -1,91 +1,23 @@
-"""The bot over the sandbox's socket, with the engine's protocol on the other side."""
+"""Asking, rating, correcting and deciding, by the real Bolt over the sandbox's socket."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
 import pytest
-from openai_double import Answer, EngineDouble
+from bot_world import BRIEF, BRIEF_ZH, World, offers, world
+from cards import example_card
+from openai_double import Answer
 
-from bot.app import Desk, serve
-from bot.sandbox import People, Person, Sandbox
-from serving.client import ModelClient
-from serving.records import PairSource, RatingSource, Verdict
-from serving.registry import Registry
-from serving.settings import Settings
-from serving.store import Store
+from serving.card import Verdict as CardVerdict
+from serving.records import Decision, PairSource, RatingSource, Verdict, Version
+from serving.registry import digest_of
 
 pytestmark = pytest.mark.socket
 
-BRIEF = "write a line for our Larkbeam desk lamp for students, warm dimmable light and folds flat, 30 words"
-BRIEF_ZH = "给上班族写一段云朵保温杯的文案，卖点：保温12小时、一键开盖，60字左右"
 
-
-class World:
-    """A workspace with the bot in it."""
-
-    def __init__(self, sandbox: Sandbox, people: People, engine: EngineDouble, settings: Settings) -> None:
-        self.sandbox, self.people, self.engine, self.settings = sandbox, people, engine, settings
-        self.store = Store(settings.database)
-
-    @property
-    def anna(self) -> Person:
-        return self.people.person("U_ANNA")
-
-    @property
-    def liwei(self) -> Person:
-        return self.people.person("U_LIWEI")
-
-    @property
-    def mara(self) -> Person:
-        return self.people.person("U_MARA")
-
-    async def draft(self, person: Person, channel: str, thread_ts: str) -> dict[str, Any]:
-        return await person.wait_message(channel, lambda m: offers(m, "correct"), thread_ts=thread_ts)
-
-
-def offers(message: dict[str, Any], action_id: str) -> bool:
-    return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))
-
-
-@asynccontextmanager
-async def world(home: Any, **options: Any) -> AsyncIterator[World]:
-    async with Sandbox(**options) as sandbox, People(sandbox.url) as people, EngineDouble() as engine:
-        settings = Settings(
-            _env_file=None,
-            copydesk_home=home,
-            copydesk_endpoint=engine.url,
-            copydesk_channel="C_COPY",
-            copydesk_leads=("U_MARA",),
-            slack_bot_token=sandbox.bot_token,
-            slack_app_token=sandbox.app_token,
-            slack_api_url=sandbox.api_url,
-        )
-        it = World(sandbox, people, engine, settings)
-        async with running(it):
-            yield it
-
-
-@asynccontextmanager
-async def running(it: World) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with ModelClient(it.settings.endpoint) as client:
-        desk = Desk(it.settings, it.store, client, Registry(it.store, it.settings.copydesk_leads))
-        task = asyncio.create_task(serve(desk, stop))
-        try:
-            while not it.sandbox.socket_mode.connections and not task.done():
-                await asyncio.sleep(0.02)
-            yield
-        finally:
-            stop.set()
-            await task
-
-
-async def test_a_mention_is_drafted_rated_and_corrected(tmp_path: Any) -> None:
+async def test_a_mention_is_drafted_rated_and_corrected(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         ts = await it.anna.mention("C_COPY", BRIEF)
         draft = await it.draft(it.anna, "C_COPY", ts)
@@ -107,7 +39,7 @@ async def test_a_mention_is_drafted_rated_and_corrected(tmp_path: Any) -> None:
         assert (pair.source, pair.output) == (PairSource.CORRECTION, "Warm light for late readers. Try it tonight.")
 
 
-async def test_a_chinese_reader_is_answered_in_chinese(tmp_path: Any) -> None:
+async def test_a_chinese_reader_is_answered_in_chinese(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         it.engine.default = Answer(("云朵保温杯，", "保温12小时，", "一键开盖。", "今天就带上它。"))
         ts = await it.liwei.say(it.liwei.dm, BRIEF_ZH)
@@ -120,3 +52,156 @@ async def test_a_chinese_reader_is_answered_in_chinese(tmp_path: Any) -> None:
         await it.liwei.unreact(it.liwei.dm, draft["ts"], "+1")
         await it.sandbox.socket_mode.settle()
         assert it.store.ratings() == []
+
+
+async def test_the_same_event_three_times_makes_one_draft_and_one_rating(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.sandbox.duplicate_events(100)
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+        await it.anna.react("C_COPY", draft["ts"], "-1")
+        asked = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)
+        await it.sandbox.socket_mode.settle()
+        assert len(it.store.drafts()) == len(it.store.ratings()) == 1
+        whispers = [m["ts"] for m in await it.anna.thread("C_COPY", ts) if m["ephemeral"]]
+        assert whispers == [asked["ts"]]
+
+
+async def test_a_command_without_text_opens_the_form_and_change_brings_it_back_filled(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        await it.anna.slash("/copy", "", "C_COPY")
+        view = await it.anna.wait_modal(callback_id="ask_view")
+        assert await it.anna.submit(view, {"product": "Kettlewick bars", "length_min": "40", "length_max": "30"}) == {
+            "length_max": "The longest must be at least the shortest (40)."
+        }
+        filled = {"product": "Kettlewick bars", "selling_points": "honey, baked\nsmall", "category": "food"}
+        assert await it.anna.submit(view, {**filled, "length_min": "", "length_max": ""}) is None
+        note = await it.anna.wait_message("C_COPY", lambda m: offers(m, "change"))
+        await it.draft(it.anna, "C_COPY", note["ts"])
+        await it.anna.press("C_COPY", note["ts"], "change")
+        again = await it.anna.wait_modal(callback_id="ask_view")
+        assert again.inputs["product"]["initial_value"] == "Kettlewick bars"
+        assert again.inputs["selling_points"]["initial_value"] == "honey, baked\nsmall"
+        task = it.store.brief(1).task
+        assert (task.category, task.requirements.length) == ("food", (25, 45))
+
+
+async def test_try_again_drafts_the_same_brief_once_more(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        await it.anna.slash("/copy", BRIEF, "C_COPY")
+        note = await it.anna.wait_message("C_COPY", lambda m: offers(m, "change"))
+        draft = await it.draft(it.anna, "C_COPY", note["ts"])
+        await it.anna.press("C_COPY", draft["ts"], "again")
+        await it.anna.wait_message(
+            "C_COPY", lambda m: offers(m, "correct") and m["ts"] != draft["ts"], thread_ts=note["ts"]
+        )
+        assert [d.brief_id for d in it.store.drafts()] == [1, 1]
+
+
+async def test_a_brief_that_is_too_long_or_empty_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.anna.say(it.anna.dm, "x" * 10_000)
+        reply = await it.anna.wait_message(it.anna.dm, thread_ts=ts)
+        assert "has 10000 characters; I read up to 4000" in reply["text"]
+        empty = await it.liwei.mention("C_COPY", "")
+        reply = await it.liwei.wait_message("C_COPY", thread_ts=empty)
+        assert reply["text"].startswith("告诉我写什么")
+        assert it.store.waiting_requests() == it.store.drafts() == []
+
+
+async def test_what_the_model_writes_cannot_ping_or_link(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.engine.default = Answer(("<!chan", "nel> <@U_MARA> ", "[free](http://x.example) ", "# **now**"))
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+        text = "&lt;\\!channel&gt; &lt;@U\\_MARA&gt; \\[free\\](http:\\//x.example) # \\*\\*now\\*\\*"
+        assert draft["blocks"][0]["text"] == text
+        assert it.store.drafts()[0].text == "<!channel> <@U_MARA> [free](http://x.example) # **now**"
+
+
+async def test_a_button_on_a_draft_that_is_gone_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.liwei.mention("C_COPY", BRIEF_ZH)
+        draft = await it.draft(it.liwei, "C_COPY", ts)
+        with it.store._write() as db:
+            db.execute("DELETE FROM drafts")
+        await it.liwei.press("C_COPY", draft["ts"], "rate", "positive")
+        told = await it.liwei.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)
+        assert told["text"] == "这一稿已经不在了，请重新提需求。"
+
+
+async def test_the_shortcut_on_a_message_that_is_no_draft_explains_itself(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.anna.say("C_COPY", "good morning")
+        await it.anna.shortcut("correct_draft", "C_COPY", ts)
+        view = await it.anna.wait_modal()
+        assert "not a draft of mine" in view.blocks[0]["text"]["text"]
+
+
+async def test_app_home_tells_in_the_persons_language_what_is_live(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        await it.liwei.open_home()
+        view = await it.liwei.home()
+        assert view.blocks[1]["text"]["text"] == "现在由 基础模型 写草稿。"
+        await it.anna.open_dm()
+        greeting = await it.anna.wait_message(it.anna.dm)
+        assert greeting["text"].startswith("Tell me what to write")
+
+
+def scored(it: World) -> Version:
+    """A version with files on disk and a finished scorecard."""
+    directory = it.settings.adapters / "copy-0001"
+    directory.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (directory / name).write_text(name)
+    round = it.store.start_round({"name": "default"}, [], "d")
+    digest = digest_of(directory)
+    version = it.store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model="m")
+    body = example_card(CardVerdict.PASS).to_json() | {"digest": digest}
+    card = it.store.start_scorecard(version.name, baseline="base", suite="en", seed=1)
+    it.store.finish_scorecard(card.id, body)
+    return version
+
+
+async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_version(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        version = scored(it)
+        card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        assert card["blocks"][0]["text"]["text"] == "copy-0001 passes"
+        await it.anna.press("C_COPY", card["ts"], "approve")
+        refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
+        assert refused["text"] == "Only a lead decides about versions: <@U_MARA>"
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        view = await it.mara.wait_modal(callback_id="approve_view")
+        assert await it.mara.submit(view, {"reason": "reads better"}) is None
+        live = await it.mara.wait_message("C_COPY", lambda m: offers(m, "roll_back"))
+        shown = await it.anna.wait_message("C_COPY", lambda m: m["ts"] == card["ts"] and not offers(m, "approve"))
+        assert "<@U_MARA> approved copy-0001 on" in json.dumps(shown["blocks"])
+        assert "“reads better”" in shown["blocks"][-1]["text"]["text"]
+        assert it.engine.loaded == ["base", version.name]
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+        assert it.engine.asked[-1]["model"] == version.name
+        assert "copy-0001 · 8 words · brief understood" in json.dumps(draft["blocks"], ensure_ascii=False)
+        await it.mara.press("C_COPY", live["ts"], "roll_back")
+        await it.mara.wait_message("C_COPY", lambda m: "base model is live again" in m["text"])
+        assert it.store.live() == "base"
+
+
+async def test_a_version_whose_files_changed_cannot_be_approved_and_a_decided_one_not_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        version = scored(it)
+        card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        approve = await it.mara.wait_modal(callback_id="approve_view")
+        weights = Path(version.path) / "adapter_model.safetensors"
+        weights.write_text("other")
+        errors = await it.mara.submit(approve)
+        assert errors is not None
+        assert errors["reason"].startswith("The files of copy-0001 are not those that were trained")
+        assert it.store.live() == "base"
+        it.store.decide(version.name, Decision.REJECTED, digest="", user="U_MARA")
+        weights.write_text("adapter_model.safetensors")
+        assert await it.mara.submit(approve) == {
+            "reason": "Nothing changed: <@U_MARA> decided about copy-0001 already."
+        }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bot.markup import escape
 from bot.texts import en, zh
+from serving.records import CopydeskError
 
 TEXTS = {"en": en.TEXTS, "zh": zh.TEXTS}
 
@@ -15,3 +17,10 @@ class Words:
 
     def __call__(self, key: str, **values: object) -> str:
         return TEXTS[self.language][key].format(**values)
+
+    def of(self, error: CopydeskError) -> str:
+        """What went wrong, in the reader's language; what has no sentence of its own is shown as it is."""
+        key = f"error_{error.code}"
+        if error.code and key in TEXTS[self.language]:
+            return self(key, **error.values)
+        return self("error_other", detail=escape(str(error)))

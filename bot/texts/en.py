@@ -20,7 +20,9 @@ TEXTS = {
     "with_call": "ends with a call to action",
     "without_call": "no call to action",
     "never": "never says: {phrases}",
-    "brief_too_long": "This brief has {n} characters; I read up to {most}. Keep what the copy must say and send it again.",
+    "brief_too_long": (
+        "This brief has {n} characters; I read up to {most}. Keep what the copy must say and send it again."
+    ),
     "cannot_write_there": "I cannot write in <#{channel}>. Invite me there with /invite @Copydesk and ask again.",
     # The form
     "ask_title": "What shall I write?",
@@ -74,7 +76,9 @@ TEXTS = {
     "again": "Try again",
     "engine_restarting": "The engine is restarting. Your draft comes here by itself; there is nothing to do.",
     "empty_draft": "The model found no words twice. Add a selling point or two with “Change”, or ask again.",
-    "no_draft": "There is no draft this time. Shorten the brief and ask again; if that does not help, tell your admin: {detail}",
+    "no_draft": (
+        "There is no draft this time. Shorten the brief and ask again; if that does not help, tell your admin: {detail}"
+    ),
     # Ratings
     "thanks_up": "Thanks. This draft will be an example for the next round.",
     "why_down": "Thanks for telling. What is wrong with it? One tap:",
@@ -85,27 +89,27 @@ TEXTS = {
     "reason_style": "Style",
     "reason_other": "Something else",
     "reason_noted": "Noted: {reason}. To show how it should read, press Correct under the draft.",
-    "no_rating": "Your rating of this draft was taken back. Rate it again first.",
     # Corrections
     "correct_title": "Correct this draft",
     "correct_label": "How should it read?",
     "correct_part": "How should it read? Part {n}",
     "correct_hint": "Your text replaces the draft as an example: the next round learns from it.",
     "save": "Save",
-    "correction_empty": "Write the copy as it should read.",
-    "correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
     "corrected": "<@{user}> corrected the draft:",
     "trains_next": "This trains the next round.",
-    "draft_gone": "This draft is gone. Ask for a new one.",
     "not_a_draft": "This message is not a draft of mine. Choose “Correct this draft” on a draft.",
     # Scorecards
     "card_pass": "{version} passes",
     "card_inconclusive": "{version}: not sure yet",
     "card_fail": "{version} does not pass",
     "why_meets_bar": "At least {bar} of its copy should be excellent; it is between {low} and {high} ({n} briefs).",
-    "why_too_few": "Between {low} and {high} of its copy is excellent; the bar is {bar}. {n} briefs cannot tell more.",
+    "why_too_few": (
+        "Between {low} and {high} of its copy is excellent; the bar is {bar}. {n} briefs cannot tell more."
+    ),
     "why_below_bar": "Between {low} and {high} of its copy is excellent ({n} briefs); the bar is {bar}.",
-    "why_worse_than_live": "It is worse than the live version: {lost} briefs are no longer excellent, {gained} got so (p = {p}).",
+    "why_worse_than_live": (
+        "It is worse than the live version: {lost} briefs are no longer excellent, {gained} got so (p = {p})."
+    ),
     "why_forbidden_claim": "{count} of {total} texts make a claim that is not allowed, such as “{claim}”.",
     "why_leak": "{count} briefs of the test were in its training, such as {item}; the figures mean nothing.",
     "caveat_small_sample": "fewer than 30 briefs: only large differences show",
@@ -135,17 +139,15 @@ TEXTS = {
     "was_rejected": "{who} rejected {version} on {when} UTC.",
     "because": "“{reason}”",
     "command_line": "the command line",
-    "leads_only": "Only a lead decides about versions: {leads}.",
-    "decided_already": "Nothing changed: {decision}",
-    "files_changed": "The files of {version} are not those that were trained, so it stays out. Train again: copydesk round run",
     "now_live": "{version} is live: it writes the next draft. Before it was {previous}. Approved by {who}.",
     "roll_back": "Roll back",
     "rolled_back": "{version} is live again: {who} rolled {previous} back.",
-    "not_live_any_more": "{version} is not live any more; nothing was changed.",
     # App Home
     "home_title": "Copydesk",
     "home_live": "Drafts are written by {version}.",
-    "home_counts": "Collected so far: {pairs} pairs, {ratings} ratings, {corrections} corrections. Waiting now: {waiting}.",
+    "home_counts": (
+        "Collected so far: {pairs} pairs, {ratings} ratings, {corrections} corrections. Waiting now: {waiting}."
+    ),
     "home_card": "Newest scorecard: {verdict}",
     "no_card": "none yet",
     "prompts_title": "Try one of these",
@@ -154,6 +156,17 @@ TEXTS = {
     "prompt_2_title": "A post without big words",
     "prompt_2": "Write a post for Kettlewick oat bars for hikers, baked with honey, 40 words, avoid best or perfect",
     # When something fails
-    "something_failed": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",
-    "unexpected": "That did not work, and it is my fault. Try again; the log knows what happened.",
+    "error_gone": "This draft is gone. Ask for a new one.",
+    "error_no_rating": "Your rating of this draft was taken back. Rate it again first.",
+    "error_correction_empty": "Write the copy as it should read.",
+    "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
+    "error_live_changed": "{live} is live by now, so nothing was changed. Look at the newest scorecard first.",
+    "error_decided_already": "Nothing changed: <@{user}> decided about {version} already.",
+    "error_leads_only": "Only a lead decides about versions: {leads}",
+    "error_files_changed": (
+        "The files of {version} are not those that were trained, so it stays out. Train again: copydesk round run"
+    ),
+    "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
+    "error_other": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",
+    "error_unexpected": "That did not work, and it is my fault. Try again; the log knows what happened.",
 }

@@ -1,0 +1,84 @@
+"""A workspace with the bot in it: the sandbox's socket on one side, the engine's protocol on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from openai_double import EngineDouble
+
+from bot.app import Desk, serve
+from bot.sandbox import People, Person, Sandbox
+from serving.client import ModelClient
+from serving.registry import Registry
+from serving.settings import Settings
+from serving.store import Store
+
+BRIEF = "write a line for our Larkbeam desk lamp for students, warm dimmable light and folds flat, 30 words"
+BRIEF_ZH = "给上班族写一段云朵保温杯的文案，卖点：保温12小时、一键开盖，60字左右"
+
+
+class World:
+    """A workspace with the bot in it."""
+
+    def __init__(self, sandbox: Sandbox, people: People, engine: EngineDouble, settings: Settings) -> None:
+        self.sandbox, self.people, self.engine, self.settings = sandbox, people, engine, settings
+        self.store = Store(settings.database)
+
+    @property
+    def anna(self) -> Person:
+        return self.people.person("U_ANNA")
+
+    @property
+    def liwei(self) -> Person:
+        return self.people.person("U_LIWEI")
+
+    @property
+    def mara(self) -> Person:
+        return self.people.person("U_MARA")
+
+    async def draft(self, person: Person, channel: str, thread_ts: str) -> dict[str, Any]:
+        return await person.wait_message(channel, lambda m: offers(m, "correct"), thread_ts=thread_ts)
+
+
+def offers(message: dict[str, Any], action_id: str) -> bool:
+    return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))
+
+
+@asynccontextmanager
+async def world(home: Path, *, bot: bool = True, **options: Any) -> AsyncIterator[World]:
+    async with Sandbox(**options) as sandbox, People(sandbox.url) as people, EngineDouble() as engine:
+        settings = Settings(
+            _env_file=None,
+            copydesk_home=home,
+            copydesk_endpoint=engine.url,
+            copydesk_channel="C_COPY",
+            copydesk_leads=("U_MARA",),
+            slack_bot_token=sandbox.bot_token,
+            slack_app_token=sandbox.app_token,
+            slack_api_url=sandbox.api_url,
+        )
+        it = World(sandbox, people, engine, settings)
+        if not bot:
+            yield it
+            return
+        async with running(it):
+            yield it
+
+
+@asynccontextmanager
+async def running(it: World) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    async with ModelClient(it.settings.endpoint) as client:
+        desk = Desk(it.settings, it.store, client, Registry(it.store, it.settings.copydesk_leads))
+        task = asyncio.create_task(serve(desk, stop))
+        try:
+            await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
+            yield
+        finally:
+            stop.set()
+            await task
