@@ -232,6 +232,8 @@ def environment() -> dict[str, str]:
         variables |= {
             "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
+            # The worker inside the engine's process: a quicker start, and 1 GB less.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # Left to itself it reserves a core for the server, which is half of two.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(cores),
