@@ -21,7 +21,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 )
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import approvals, blocks, briefs, corrections
+from bot import approvals, blocks, briefs, corrections, scorecards
 from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.corrections import Corrections
@@ -29,6 +29,7 @@ from bot.drafts import Drafts
 from bot.home import Home
 from bot.office import JSON, Desk, Office, RefusalError
 from bot.ratings import Ratings
+from bot.refusals import code_of
 from serving.records import CopydeskError
 
 __all__ = ["Bot", "Desk", "build_app", "serve"]
@@ -87,9 +88,9 @@ class Bot:
             (app.shortcut(corrections.SHORTCUT), corrected.chosen),
             (app.view(corrections.CORRECT_VIEW), corrected.submitted),
             (app.action(blocks.AGAIN), self.drafts.again),
-            (app.action(approvals.APPROVE), a.approve_pressed),
-            (app.action(approvals.REJECT), a.reject_pressed),
-            (app.action(approvals.ROLL_BACK), a.roll_back_pressed),
+            (app.action(scorecards.APPROVE), a.approve_pressed),
+            (app.action(scorecards.REJECT), a.reject_pressed),
+            (app.action(scorecards.ROLL_BACK), a.roll_back_pressed),
             (app.view(approvals.APPROVE_VIEW), a.approved),
             (app.view(approvals.REJECT_VIEW), a.rejected),
         ]
@@ -103,7 +104,7 @@ class Bot:
             return None
         log.warning("A listener could not do its work: %s", error)
         if isinstance(error, SlackApiError):
-            error = CopydeskError(f"Slack: {error.response.get('error')}")
+            error = CopydeskError(f"Slack: {code_of(error)}")
         await self._apologise(body, error)
         return BoltResponse(status=200)
 
@@ -123,7 +124,7 @@ class Bot:
             else:
                 await self.office.slack.chat_postMessage(channel=user, text=words.of(error))
         except SlackApiError as refused:
-            log.warning("%s could not be told: %s", user, refused.response.get("error"))
+            log.warning("%s could not be told: %s", user, code_of(refused))
 
 
 def build_app(desk: Desk) -> AsyncApp:
@@ -147,7 +148,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         await handler.connect_async()  # type: ignore[no-untyped-call]
     except SlackApiError as error:
         raise CopydeskError(
-            f"Slack refuses the tokens ({error.response.get('error')}); check SLACK_BOT_TOKEN and SLACK_APP_TOKEN."
+            f"Slack refuses the tokens ({code_of(error)}); check SLACK_BOT_TOKEN and SLACK_APP_TOKEN."
         ) from error
     except (ClientError, OSError) as error:
         url = desk.settings.slack_api_url

@@ -13,7 +13,8 @@ from slack_sdk.errors import SlackApiError
 from bot.blocks import JSON, actions, button, plain, section
 from bot.drafts import metadata, payload_of
 from bot.office import Office, RefusalError
-from bot.scorecards import APPROVE, REJECT, ROLL_BACK, card_blocks, decided, fallback_text, name_of
+from bot.refusals import code_of
+from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text, name_of
 from bot.texts import Words
 from serving.card import Card
 from serving.records import CopydeskError, Promotion, Scorecard
@@ -93,7 +94,7 @@ class Approvals:
                 alt_txt=fallback_text(card, words)[:900],
             )
         except SlackApiError as error:
-            log.warning("The chart %s was not uploaded: %s", path, error.response.get("error"))
+            log.warning("The chart %s was not uploaded: %s", path, code_of(error))
 
     async def _words(self) -> Words:
         """The channel has no locale; the first lead, who decides, does."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from aiohttp import ClientError
 from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
 
 from bot.blocks import JSON, draft_blocks, draft_footer, note_blocks
 from bot.office import Office
+from bot.refusals import code_of
 from bot.replies import Place, Reply, Streaming
 from bot.texts import Words
 from serving.client import Completion, EngineUnavailable, Sampling
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8  # drafts being written; the others wait their turn
 LONGEST_PAUSE_S = 5.0
+SLACK_PAUSES_S = (1, 5, 20, 60, 300)  # after the last, the next start takes it up
 SAMPLING = Sampling(temperature=0.7)
 EVENT_TYPE = "copydesk"
 NOTE, DRAFT = "note", "draft"
@@ -64,7 +67,7 @@ class Drafts:
             event_id=event_id,
         )
         if request is not None:
-            self._office.work.start(self._answer(request))
+            self._office.work.start(self._see_through(request))
         return request is not None
 
     async def again(self, ack: AsyncAck, body: JSON) -> None:
@@ -83,12 +86,23 @@ class Drafts:
         )
         await ack()
         if request is not None:
-            self._office.work.start(self._answer(request, note=False))
+            self._office.work.start(self._see_through(request, note=False))
 
     async def resume(self) -> None:
         """Take up what a killed process left: requests without an answer, and answers that nobody saw whole."""
         for request in await asyncio.to_thread(self._store.waiting_requests):
-            self._office.work.start(self._answer(request, resumed=True))
+            self._office.work.start(self._see_through(request, resumed=True))
+
+    async def _see_through(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
+        """Answer, taking it up again where Slack fails for longer than the client's own retries bridge."""
+        for pause in SLACK_PAUSES_S:
+            try:
+                return await self._answer(request, resumed=resumed, note=note)
+            except (SlackApiError, ClientError, OSError, TimeoutError) as error:
+                log.warning("Request %d goes on in %d s: %s", request.id, pause, error)
+            await asyncio.sleep(pause)
+            request, resumed = await asyncio.to_thread(self._store.request, request.id), True
+        await self._answer(request, resumed=resumed, note=note)
 
     async def _answer(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
         words = Words(request.locale)
@@ -96,13 +110,16 @@ class Drafts:
         try:
             thread_ts = await self._note(request, brief, words, resumed=resumed, note=note)
             reply = await self._reply(request, thread_ts, resumed=resumed)
-            draft = await asyncio.to_thread(self._store.draft_of, request.id)
-            draft = draft or await self._write(request, brief, reply, words)
-            if draft is not None:
-                await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
-                await asyncio.to_thread(self._store.close_request, request.id)
+            try:
+                draft = await asyncio.to_thread(self._store.draft_of, request.id)
+                draft = draft or await self._write(request, brief, reply, words)
+                if draft is not None:
+                    await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
+                    await asyncio.to_thread(self._store.close_request, request.id)
+            finally:
+                reply.leave()
         except SlackApiError as error:
-            if error.response.get("error") not in CLOSED_TO_US:
+            if code_of(error) not in CLOSED_TO_US:
                 raise
             await asyncio.to_thread(self._store.fail_request, request.id)
             await self._slack.chat_postMessage(

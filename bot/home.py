@@ -9,6 +9,7 @@ from slack_sdk.errors import SlackApiError
 from bot.blocks import ASK, JSON, actions, button, context, plain, section
 from bot.drafts import metadata
 from bot.office import Office
+from bot.refusals import code_of
 from bot.scorecards import headline, name_of
 from bot.texts import Words
 from serving.card import Card
@@ -40,7 +41,7 @@ class Home:
             )
         except SlackApiError as error:
             # Workspaces without the agent's surface have no place for prompts; the greeting says the same.
-            if error.response.get("error") not in ("unknown_method", "channel_not_found", "invalid_arguments"):
+            if code_of(error) not in ("unknown_method", "channel_not_found", "invalid_arguments"):
                 raise
         history = await slack.conversations_history(channel=channel, limit=1)
         if not history["messages"]:

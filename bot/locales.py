@@ -8,6 +8,7 @@ import time
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.refusals import code_of
 from bot.texts import Words
 
 KEPT_S = 3600.0
@@ -29,7 +30,7 @@ class Locales:
             answer = await self._slack.users_info(user=user, include_locale=True)
             locale = str(answer["user"].get("locale") or "")
         except SlackApiError as error:
-            log.warning("The locale of %s is unknown (%s); English it is.", user, error.response.get("error"))
+            log.warning("The locale of %s is unknown (%s); English it is.", user, code_of(error))
             locale = ""
         language = "zh" if locale.lower().startswith("zh") else "en"
         self._known[user] = (language, time.monotonic() + KEPT_S)

@@ -13,6 +13,7 @@ from slack_sdk.web.async_chat_stream import AsyncChatStream
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.markup import fallback, shown
+from bot.refusals import code_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Reply:
 
     async def finish(self, text: str, blocks: list[JSON], footer: list[JSON]) -> str:
         """Put the whole message: `blocks` is the text with its footer. Returns the ts."""
-        self._streaming.open.discard(id(self))
+        self.leave()
         whole = shown(text)
         if self.ts is None:
             await self._post(text, blocks)
@@ -101,13 +102,17 @@ class Reply:
 
     async def say(self, text: str) -> None:
         """Replace what is shown by a sentence of ours; the draft goes on in the same message."""
-        self._streaming.open.discard(id(self))
+        self.leave()
         if self.ts is None:
             await self._post(text, [])
         else:
             await self.close_stream()
             await self._update(text, [{"type": "markdown", "text": shown(text)}])
         self._sent = ""
+
+    def leave(self) -> None:
+        """Count no more among the replies that grow."""
+        self._streaming.open.discard(id(self))
 
     async def close_stream(self) -> None:
         """End a stream, ours or one that a killed process left open; an open stream cannot be updated."""
@@ -116,7 +121,7 @@ class Reply:
             try:
                 await self._slack.chat_stopStream(channel=self._place.channel, ts=self.ts)
             except SlackApiError as error:
-                log.debug("No stream to stop: %s", error.response.get("error"))
+                log.debug("No stream to stop: %s", code_of(error))
 
     async def _begin(self, text: str) -> None:
         if self._streaming.refused:
@@ -132,7 +137,7 @@ class Reply:
         try:
             await stream.append(markdown_text=text)
         except SlackApiError as error:
-            code = error.response.get("error")
+            code = code_of(error)
             log.info("Slack does not stream here (%s); posting and updating instead.", code)
             self._streaming.refused = code == "unknown_method"
             await self._post(text, [{"type": "markdown", "text": text}], escaped=True)
@@ -149,7 +154,7 @@ class Reply:
             await self._stream.append(markdown_text=text[len(self._sent) :])
         except SlackApiError as error:
             # Streams die after some minutes, or the person pressed Stop: the end comes by update.
-            log.info("The stream %s ended (%s).", self.ts, error.response.get("error"))
+            log.info("The stream %s ended (%s).", self.ts, code_of(error))
             self._stream = None
 
     async def _stop(self, rest: str, footer: list[JSON]) -> bool:
@@ -157,7 +162,7 @@ class Reply:
         try:
             await self._stream.stop(markdown_text=rest, blocks=footer, metadata=self._metadata)
         except SlackApiError as error:
-            log.info("The stream %s could not be stopped (%s).", self.ts, error.response.get("error"))
+            log.info("The stream %s could not be stopped (%s).", self.ts, code_of(error))
             return False
         return True
 

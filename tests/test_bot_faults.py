@@ -72,6 +72,23 @@ async def test_rate_limits_and_server_errors_delay_an_answer_and_do_not_lose_it(
         await finished(it, ts)
 
 
+async def test_slack_failing_for_longer_than_the_retries_does_not_lose_an_answer(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.sandbox.fail("chat.stopStream", "error500", 4)
+        it.sandbox.fail("chat.update", "error500", 4)
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        await it.anna.wait_message("C_COPY", lambda m: offers(m, "correct"), thread_ts=ts, timeout=30)
+        await finished(it, ts)
+
+
+async def test_a_dropped_socket_is_connected_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        await it.sandbox.drop_socket()
+        await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot stayed away", timeout=30)
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        await finished(it, ts)
+
+
 async def test_a_bot_that_is_killed_between_request_and_answer_answers_once_after_its_restart(tmp_path: Path) -> None:
     async with world(tmp_path, bot=False) as it:
         it.engine.default = SLOW

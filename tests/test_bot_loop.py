@@ -158,6 +158,9 @@ def scored(it: World) -> Version:
     digest = digest_of(directory)
     version = it.store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model="m")
     body = example_card(CardVerdict.PASS).to_json() | {"digest": digest}
+    chart = it.settings.copydesk_home / body["chart"]
+    chart.parent.mkdir()
+    chart.write_bytes(b"a picture")
     card = it.store.start_scorecard(version.name, baseline="base", suite="en", seed=1)
     it.store.finish_scorecard(card.id, body)
     return version
@@ -168,6 +171,8 @@ async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_ve
         version = scored(it)
         card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "approve"))
         assert card["blocks"][0]["text"]["text"] == "copy-0001 passes"
+        picture = await it.anna.wait_message("C_COPY", lambda m: bool(m.get("files")), thread_ts=card["ts"])
+        assert picture["files"][0]["name"] == "copy-0001.png"
         await it.anna.press("C_COPY", card["ts"], "approve")
         refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
         assert refused["text"] == "Only a lead decides about versions: <@U_MARA>"
