@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,9 +18,18 @@ from serving.exchange import starter_pairs
 from serving.records import LANGUAGES, CopydeskError
 from serving.settings import read_settings
 from serving.store import Store
-from trainer.lora import Progress, progress_line
 from trainer.recipe import recipe_named
-from trainer.rounds import Outcome, run_round
+
+if TYPE_CHECKING:
+    from trainer.lora import Progress
+    from trainer.rounds import Outcome
+
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Threads that wait sleep: spinning ones take the cores from the engine and the bot beside us, and from each other.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Training.")
 out = Console()
@@ -31,9 +40,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead o
 
 def main() -> None:
     """Run the command; what went wrong is one line on standard error and exit code 1."""
-    # Both before transformers loads: nothing is asked of a hub for a model that is a directory, and no bars.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except CopydeskError as error:
@@ -49,7 +55,13 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train a new version on the current pairs."""
+    # The libraries read their environment when they are loaded, so they are loaded after it is set.
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from transformers.utils import logging
+
+    from trainer.lora import progress_line
+    from trainer.rounds import run_round
 
     chosen = recipe_named(recipe)
     if language and language not in LANGUAGES:
@@ -60,7 +72,7 @@ def run(
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     start = partial(run_round, settings, store, chosen, language=language or None, max_pairs=max_pairs or None)
     if as_json:
-        outcome = start(on_progress=_print_progress)
+        outcome = start(on_progress=lambda progress: print(progress_line(progress), flush=True))
         print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -73,10 +85,6 @@ def run(
 
         outcome = start(on_progress=show)
     _print_outcome(outcome)
-
-
-def _print_progress(progress: Progress) -> None:
-    print(progress_line(progress), flush=True)
 
 
 def _print_outcome(outcome: Outcome) -> None:

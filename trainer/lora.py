@@ -27,7 +27,7 @@ from trainer.attention import SEGMENTS
 from trainer.dataset import IGNORED, TrainingData
 from trainer.recipe import Recipe
 
-STREAM_TOKENS = {"cpu": 1280, "cuda": 8192}  # activations of so many tokens are held at once
+STREAM_TOKENS = {"cpu": 640, "cuda": 8192}  # activations of so many tokens are held at once
 DIVERGED = 2.0  # times the first steps' loss
 WATCHED_STEPS = 10
 
