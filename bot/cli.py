@@ -14,14 +14,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from serving.exchange import read_pairs, write_pairs
 
+from serving.exchange import read_pairs, write_pairs
 from serving.records import CopydeskError, PairStatus
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings
 from serving.store import BASE, Store
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The desk where a team's edits become the model.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The desk where a team's edits become the model.",
+)
 round_app = typer.Typer(no_args_is_help=True, help="Training rounds.")
 eval_app = typer.Typer(no_args_is_help=True, help="Scorecards.")
 version_app = typer.Typer(no_args_is_help=True, help="Versions, and which one is live.")

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -85,7 +85,7 @@ class Scene:
 
 
 def scenes() -> list[Scene]:
-    rows = json.loads(files("bot").joinpath("workday.json").read_text(encoding="utf-8"))
+    rows = json.loads(Path(__file__).with_name("workday.json").read_text(encoding="utf-8"))
     return [
         Scene(**{**row, "selling_points": tuple(row["selling_points"]), "length": tuple(row["length"])}) for row in rows
     ]

@@ -38,6 +38,10 @@ _VERB_EN = re.compile(
     r"\s+.*?\b(?:for|about)\s+(.+)$",
     re.I,
 )
+_NAMED_EN = re.compile(
+    r"^\s*(?!(?:can|could|would|will|please|help|what|how|is|are|i|we|you)\b)([^:;,.!?\n]{2,80}?)\s+for\s+([^:;,.!?\n]{2,120}):\s*(.+)$",
+    re.I | re.S,
+)
 _STOP_EN = re.compile(
     r"\s+(?=(?:for|aimed at|with|that|which|featuring|in an?|under|at most|about|around|avoid|without|no)\b)", re.I
 )
@@ -182,6 +186,9 @@ def _emoji(text: str) -> tuple[int, int]:
 
 def _english(text: str, found: _Found) -> None:
     rest: list[str] = []
+    # "Larkbeam desk lamp for students: warm light; folds flat"
+    if (named := _NAMED_EN.match(text)) and not (found.product or _FOR_EN.search(text) or _VERB_EN.search(text)):
+        found.product, found.audience, text = _ARTICLE.sub("", named[1]), found.audience or named[2], named[3]
     for clause in re.split(r"[,;\n]|[.!?](?:\s|$)", text):
         clause = re.sub(r"^(?:and|but|please)\s+", "", clause.strip(), flags=re.I)
         if avoid := re.search(
@@ -216,10 +223,10 @@ def _english(text: str, found: _Found) -> None:
             clause = more[0] if more else ""
         clause = clause.strip()
         if audience := re.match(
-            r"(?:for|aimed at|audience is)\s+(.+?)(?=\s+(?:with|that|which|featuring)\b|$)", clause, re.I
+            r"(?:for|aimed at|audience is)\s+(.+?)(?=\s+(?:with|that|which|featuring)\b|:|$)", clause, re.I
         ):
             found.audience = found.audience or audience[1].strip()
-            clause = clause[audience.end() :].strip()
+            clause = clause[audience.end() :].lstrip(":").strip()
         clause = re.sub(r"^(?:with|that is|that|which is|which|featuring|it is|it)\s+", "", clause, flags=re.I)
         if clause:
             rest.append(clause)

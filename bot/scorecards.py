@@ -143,7 +143,7 @@ def card_blocks(
     for sample in card.worst[:WORST_SHOWN]:
         reasons = escape("; ".join(sample.reasons))
         quoted = escape(sample.text[:400]).replace("\n", "\n&gt; ") or "–"
-        blocks.append(section(f"{words('worst', product=escape(sample.product), reasons=reasons)}\n>{quoted}"))
+        blocks.append(section(f"{words('worst', product=escape(sample.product), reasons=reasons)}\n&gt; {quoted}"))
     if decision is None:
         value = json.dumps({"card": scorecard.id, "version": card.version, "digest": card.digest})
         blocks.append(

@@ -81,18 +81,18 @@ function inline(text, rules) {
       if (match && (!first || match.index < first.match.index)) first = { match, make };
     }
     if (!first) {
-      nodes.push(plain(text, rules));
+      nodes.push(plain(text));
       break;
     }
-    if (first.match.index) nodes.push(plain(text.slice(0, first.match.index), rules));
+    if (first.match.index) nodes.push(plain(text.slice(0, first.match.index)));
     nodes.push(first.make(first.match));
     text = text.slice(first.match.index + first.match[0].length);
   }
   return nodes;
 }
 
-function plain(text, rules) {
-  return withEmoji(rules === MRKDWN ? unescape(text) : text);
+function plain(text) {
+  return withEmoji(unescape(text));
 }
 
 // Markdown -----------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ const MARKDOWN = [
   [/(?<![*\w])\*(?=\S)([^*\n]+?)\*(?!\*)/, (m) => h('i', {}, inline(m[1], MARKDOWN))],
   [/(?<!\w)_(?=\S)([^_\n]+?)_(?!\w)/, (m) => h('i', {}, inline(m[1], MARKDOWN))],
   [/~~([^~\n]+)~~/, (m) => h('s', {}, inline(m[1], MARKDOWN))],
-  [/\\([\\`*_{}[\]()#+\-.!~>|])/, (m) => m[1]],
+  [/\\([\\`*_{}[\]()#+\-.!~>|/=])/, (m) => m[1]],
   [/<@(\w+)>/, (m) => h('span', { class: 'mention' }, '@' + (names.users[m[1]] ?? m[1]))],
 ];
 
