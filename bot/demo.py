@@ -193,9 +193,10 @@ class Day:
                 draft = await self._ask(person, scene, scene.way)
                 await self._react(person, scene, draft)
 
-        async with asyncio.TaskGroup() as group:
-            for scene in scenes():
-                group.create_task(turn(scene))
+        try:
+            await asyncio.gather(*(turn(scene) for scene in scenes()))
+        except TimeoutError as error:
+            raise CopydeskError(f"The day did not go as planned: {error}") from error
 
     async def _ask(self, person: Person, scene: Scene, way: str) -> Draft:
         before = {draft.id for draft in await asyncio.to_thread(self.store.drafts)}

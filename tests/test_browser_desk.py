@@ -82,6 +82,7 @@ async def test_a_team_asks_corrects_and_approves_on_the_page(browser: Browser, t
         await browser.see(ROOM, version, seconds=30)
         await browser.click("[data-person=U_MARA]")
         await browser.see(f"{ROOM} [data-action-id=approve]")
+        await browser.size(1280, 1500)  # the whole card
         await picture(browser, "scorecard")
         await browser.click(f"{ROOM} [data-action-id=approve]")
         await browser.type("dialog [data-action-id=reason]", "Reads like us now.")

@@ -245,11 +245,11 @@ async def test_the_app_comes_back_after_a_refresh_and_after_a_cut(desk: Desk) ->
 
 async def test_a_duplicated_event_keeps_its_id(desk: Desk) -> None:
     await desk.people.fault("duplicate_events", times=1)
-    await desk.anna.say(desk.anna.dm, "twice")
+    await desk.anna.say(desk.anna.dm, "thrice")
     await desk.anna.say(desk.anna.dm, "once")
     await desk.sandbox.socket_mode.settle()
-    assert [event["text"] for event in desk.seen] == ["twice", "twice", "once"]
-    assert desk.app.event_ids[0] == desk.app.event_ids[1]  # type: ignore[attr-defined]
+    assert [event["text"] for event in desk.seen] == ["thrice", "thrice", "thrice", "once"]
+    assert len(set(desk.app.event_ids[:3])) == 1  # type: ignore[attr-defined]
 
 
 async def test_late_events_come_late(desk: Desk) -> None:

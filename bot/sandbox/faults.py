@@ -20,7 +20,7 @@ class MethodFault:
 
 @dataclass
 class Faults:
-    """What is to go wrong. Events: the next `duplicates` come twice; each waits `late_seconds` first."""
+    """What is to go wrong. Events: the next `duplicates` come three times; each waits `late_seconds` first."""
 
     methods: list[MethodFault] = field(default_factory=list)
     duplicates: int = 0

@@ -20,6 +20,7 @@ from bot.sandbox.faults import Faults
 from bot.sandbox.workspace import APP_ID, JSON
 
 ACK_SECONDS = 3.0
+DUPLICATED = 3  # how often an event comes that a fault duplicates
 RETRIES = 3
 
 
@@ -93,7 +94,7 @@ class SocketMode:
 
     def send_event(self, payload: JSON) -> None:
         """Deliver an event in the background: late, twice or again, as faults and silence demand."""
-        copies = 2 if self.faults.take_duplicate() else 1
+        copies = DUPLICATED if self.faults.take_duplicate() else 1
         for _ in range(copies):
             self._spawn(self._deliver_event(payload, self.faults.late_seconds))
 

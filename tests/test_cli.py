@@ -1,0 +1,116 @@
+"""The command as a person runs it: one line says what went wrong, and JSON is JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.prompt import task_of
+from serving.records import Decision, PairSource, Requirements
+from serving.store import NewPair, Store
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def copydesk(tmp_path: Path) -> Command:
+    """Run the command in a folder of its own."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("COPYDESK", "SLACK"))}
+        environment = {**kept, "COPYDESK_HOME": str(tmp_path), "COLUMNS": "200"}
+        command = [sys.executable, "-m", "bot.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "copydesk.db")
+
+
+def pair(number: int) -> NewPair:
+    return NewPair(task_of(Requirements(product=f"Lamp {number}"), "en"), f"Lamp {number} glows.", PairSource.IMPORT)
+
+
+def test_a_missing_token_is_named_with_the_next_step(copydesk: Command) -> None:
+    done = copydesk("up")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "SLACK_BOT_TOKEN and SLACK_APP_TOKEN missing" in done.stderr
+    assert "copydesk demo" in done.stderr
+
+
+def test_pairs_go_out_and_come_back(copydesk: Command, store: Store, tmp_path: Path) -> None:
+    store.add_pairs(pair(number) for number in range(3))
+    for name in ("pairs.csv", "pairs.jsonl", "pairs.json"):
+        assert copydesk("pairs", "export", str(tmp_path / name)).returncode == 0
+        back = json.loads(copydesk("pairs", "import", str(tmp_path / name), "--json").stdout)
+        assert back == {"added": 0, "duplicates": 3, "problems": []}
+    listed = json.loads(copydesk("pairs", "list", "--json").stdout)
+    assert [row["output"] for row in listed] == ["Lamp 2 glows.", "Lamp 1 glows.", "Lamp 0 glows."]
+
+
+def test_rows_that_cannot_be_used_are_named_and_the_others_are_kept(copydesk: Command, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("instruction,input,output\nWrite about a lamp.,,It glows.\nWrite about a mug.,,\n")
+    done = copydesk("pairs", "import", str(path))
+    assert (done.returncode, "1 added" in done.stdout, "1 left out" in done.stdout) == (0, True, True)
+    assert "3" in done.stderr, "the line of the file"
+
+
+def test_a_table_without_the_columns_is_refused_whole(copydesk: Command, store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,answer\nWhy?,Because.\n")
+    done = copydesk("pairs", "import", str(path))
+    assert "instruction" in done.stderr + done.stdout
+    assert store.pairs() == []
+
+
+def test_a_file_that_is_not_there_is_one_line(copydesk: Command) -> None:
+    done = copydesk("pairs", "import", "nowhere.csv")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "nowhere.csv" in done.stderr
+
+
+def test_versions_are_listed_with_what_became_of_them(copydesk: Command, store: Store) -> None:
+    assert json.loads(copydesk("version", "list", "--json").stdout) == {"live": "base", "versions": []}
+    trained = store.start_round({"name": "default"}, [], "digest")
+    store.finish_round(trained.id, {"loss": 1.5}, path="/gone", digest="d", base_model="b")
+    store.decide("copy-0001", Decision.REJECTED, digest="d", user="U_MARA")
+    listed = json.loads(copydesk("version", "list", "--json").stdout)
+    assert [(v["name"], v["state"]) for v in listed["versions"]] == [("copy-0001", "rejected")]
+    shown = json.loads(copydesk("version", "show", "copy-0001", "--json").stdout)
+    assert "run the round again" in shown["files"]
+    assert json.loads(copydesk("round", "show", "1", "--json").stdout)["facts"] == {"loss": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("version", "promote", "copy-0009"), "There is no version copy-0009"),
+        (("version", "rollback"), "nothing to roll back to"),
+        (("round", "show", "7"), "Round 7 is gone"),
+    ],
+)
+def test_what_does_not_exist_is_one_clear_line(copydesk: Command, arguments: tuple[str, ...], problem: str) -> None:
+    done = copydesk(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert problem in done.stderr
+
+
+def test_the_doctor_says_what_is_missing(copydesk: Command) -> None:
+    done = copydesk("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["database"]["ok"]
+    assert "SLACK_BOT_TOKEN" in findings["Slack"]["found"]
+    assert "COPYDESK_LEADS" in findings["leads"]["next_step"]
