@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from serving.exchange import Imported, language_of, read_pairs, starter_pairs, write_pairs
@@ -144,6 +145,7 @@ cells = st.one_of(
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "alpaca"])
+@examples(deadline=None, max_examples=50)  # each opens a database
 @given(instruction=cells, input=cells, output=cells)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, format: str, instruction: str, input: str, output: str

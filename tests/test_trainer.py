@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,17 @@ from trainer.dataset import IGNORED, TrainingData, end_token, training_data
 from trainer.recipe import ARTICLE, DEFAULT, Recipe
 from trainer.rounds import FACTS, run_round
 
-EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256)
+EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=8, min_steps=0)
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tiny model is too small to share
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -166,6 +177,18 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
     assert lora.learning_rate_of(replace(DEFAULT, schedule="cosine"), 100)(100) == 0.0
 
 
+def test_few_pairs_take_small_steps_and_many_take_full_ones() -> None:
+    recipe = replace(DEFAULT, epochs=2, batch_pairs=16, min_steps=136)
+    assert [recipe.pairs_a_step(pairs) for pairs in (3, 100, 272, 600, 5000)] == [1, 1, 4, 8, 16]
+    assert ARTICLE.pairs_a_step(3) == 2
+
+
+def test_a_larger_base_learns_at_a_lower_rate() -> None:
+    assert DEFAULT.learning_rate_for(576) == DEFAULT.learning_rate
+    assert DEFAULT.learning_rate_for(4096) == pytest.approx(4.3e-4, rel=0.02)
+    assert ARTICLE.learning_rate_for(4096) == ARTICLE.learning_rate_for(576) == 2e-5
+
+
 # Fitting
 
 
@@ -223,7 +246,7 @@ def test_the_same_seed_gives_the_same_adapter(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase, precision: str
 ) -> None:
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        recipe = replace(DEFAULT, seed=seed, precision=precision, dropout=0.1, epochs=1, batch_pairs=2)
+        recipe = replace(EXACT, seed=seed, precision=precision, dropout=0.1, batch_pairs=2)
         model = lora.load_model(str(tiny_model), recipe)
         lora.fit(model, starter_data(tokenizer), recipe, pad=2)
         return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
@@ -234,7 +257,7 @@ def test_the_same_seed_gives_the_same_adapter(
 
 
 def test_the_loss_falls_and_progress_is_told(tiny_model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    recipe = replace(DEFAULT, epochs=15, batch_pairs=3, learning_rate=1e-2)
+    recipe = replace(EXACT, epochs=15, batch_pairs=3)
     told: list[lora.Progress] = []
     fitted = lora.fit(lora.load_model(str(tiny_model), recipe), starter_data(tokenizer), recipe, 2, told.append)
     assert [progress.step for progress in told] == list(range(1, 31))
@@ -260,7 +283,7 @@ def test_a_loss_that_is_no_number_stops_the_round(desk: Settings, filled: Store,
 
 
 def test_a_round_registers_a_whole_adapter_that_plain_peft_loads(desk: Settings, filled: Store) -> None:
-    recipe = replace(EXACT, epochs=2, learning_rate=1e-2)
+    recipe = replace(EXACT, epochs=2)
     outcome = run_round(desk, filled, recipe)
     path = Path(outcome.version.path)
     assert path == desk.adapters.resolve() / "copy-0001"
@@ -359,7 +382,7 @@ from trainer import rounds
 from trainer.recipe import DEFAULT
 
 settings = Settings(_env_file=None, copydesk_home=Path(sys.argv[1]), copydesk_model=sys.argv[2])
-recipe = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=4)
+recipe = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=4, min_steps=0)
 
 def halt(*arguments, **options):
     print("here", flush=True)
@@ -390,7 +413,9 @@ def test_a_kill_leaves_one_whole_version_or_none(
     desk: Settings, filled: Store, moment: str, name: str, registered: int
 ) -> None:
     command = [sys.executable, "-c", ROUND, str(desk.copydesk_home), desk.copydesk_model, moment, name]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, **ONE_THREAD}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
     os.kill(process.pid, signal.SIGKILL)
@@ -416,6 +441,7 @@ def test_a_kill_leaves_one_whole_version_or_none(
 def command(desk: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
+        **ONE_THREAD,
         "COPYDESK_HOME": str(desk.copydesk_home),
         "COPYDESK_MODEL": desk.copydesk_model,
     }

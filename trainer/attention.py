@@ -63,11 +63,13 @@ def _by_kernel(query: Tensor, key: Tensor, value: Tensor, segments: tuple[int, .
 
     offsets = torch.tensor([0, *accumulate(segments)], dtype=torch.int32, device=query.device)
     longest = max(segments)
-    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
-    grouped = q.shape[1] != k.shape[1]
-    out = varlen_attn(
-        q, k, v, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
+    heads = query.shape[1]
+    # The kernel takes grouped heads from torch 2.12 on only; repeating them costs little beside the matrix products.
+    q, k, v = (
+        tensor[0].repeat_interleave(heads // tensor.shape[1], 0).transpose(0, 1).contiguous()
+        for tensor in (query, key, value)
     )
+    out = varlen_attn(q, k, v, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
     assert isinstance(out, Tensor)
     return out[None]
 

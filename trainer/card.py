@@ -15,8 +15,8 @@ def card(round: Round, recipe: Recipe, facts: dict[str, Any], base: str) -> str:
     rows = {
         "base model": base,
         "recipe": f"{recipe.name}: r={recipe.rank}, α={recipe.alpha}, {', '.join(recipe.targets)}",
-        "learning rate": f"{recipe.learning_rate:g}, {recipe.schedule}, {recipe.epochs} epochs "
-        f"of {recipe.batch_pairs} pairs a step",
+        "learning rate": f"{facts['learning_rate']:.2g}, {recipe.schedule}",
+        "steps": f"{facts['steps']} in {recipe.epochs} epochs",
         "trainable": f"{facts['trainable']:,} parameters ({facts['trainable_share']:.2%})",
         "pairs": f"{facts['pairs']} (sha256 of the pairs: `{round.data_digest}`)",
         "tokens": f"{facts['tokens']:,} in {facts['seconds']:,.0f} s ({facts['tokens_per_s']:,.0f} a second)",

@@ -54,6 +54,7 @@ class Fit:
     seconds: float
     trainable: int
     parameters: int
+    learning_rate: float
     device: str
     precision: str
 
@@ -69,6 +70,7 @@ class Fit:
             "loss_last": round(sum(last) / len(last), 4),
             "trainable": self.trainable,
             "trainable_share": self.trainable / self.parameters,
+            "learning_rate": self.learning_rate,
             "device": self.device,
             "precision": self.precision,
         }
@@ -136,7 +138,8 @@ def fit(
     device = next(model.parameters()).device
     rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data.rows]
     plan = batches(rows, recipe)
-    optimiser = Masters([p for p in model.parameters() if p.requires_grad], recipe, len(plan))
+    rate = recipe.learning_rate_for(cast(Any, model).config.get_text_config().hidden_size)
+    optimiser = Masters([p for p in model.parameters() if p.requires_grad], recipe, rate, len(plan))
     dtype = working_dtype(recipe, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     losses: list[float] = []
@@ -153,7 +156,7 @@ def fit(
             scaler.scale(share).backward()
             loss += share.item()
         losses.append(loss)
-        _check(losses, recipe)
+        _check(losses, rate)
         optimiser.step(scaler)
         tokens += sum(len(row["input_ids"]) for row in chosen)
         elapsed = time.perf_counter() - started
@@ -165,33 +168,31 @@ def fit(
         seconds=time.perf_counter() - started,
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         parameters=sum(p.numel() for p in parameters),
+        learning_rate=rate,
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         precision=str(dtype).removeprefix("torch."),
     )
 
 
-def _check(losses: Sequence[float], recipe: Recipe) -> None:
+def _check(losses: Sequence[float], rate: float) -> None:
     step = len(losses)
     if not math.isfinite(losses[-1]):
-        raise CopydeskError(
-            f"The loss is not a number at step {step}; take a learning rate below {recipe.learning_rate}."
-        )
+        raise CopydeskError(f"The loss is not a number at step {step}; take a learning rate below {rate:.1e}.")
     if step >= 2 * WATCHED_STEPS:
         first, last = losses[:WATCHED_STEPS], losses[-WATCHED_STEPS:]
         if sum(last) > DIVERGED * sum(first) and sum(last) > WATCHED_STEPS:
-            raise CopydeskError(f"The loss doubled by step {step}; take a learning rate below {recipe.learning_rate}.")
+            raise CopydeskError(f"The loss doubled by step {step}; take a learning rate below {rate:.1e}.")
 
 
 class Masters:
     """AdamW on fp32 copies of the adapter's weights, so that small steps are not lost in bf16."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], recipe: Recipe, steps: int) -> None:
+    def __init__(self, parameters: list[torch.nn.Parameter], recipe: Recipe, learning_rate: float, steps: int) -> None:
         self.parameters = parameters
         self.masters = [torch.nn.Parameter(p.detach().float().clone()) for p in parameters]
         self.recipe = recipe
-        self.optimiser = torch.optim.AdamW(self.masters, lr=recipe.learning_rate, weight_decay=0.0)
-        rate = learning_rate_of(recipe, steps)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
+        self.optimiser = torch.optim.AdamW(self.masters, lr=learning_rate, weight_decay=0.0)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, learning_rate_of(recipe, steps))
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
         for parameter, master in zip(self.parameters, self.masters, strict=True):
@@ -223,13 +224,14 @@ def learning_rate_of(recipe: Recipe, steps: int) -> Callable[[int], float]:
 def batches(rows: Sequence[Row], recipe: Recipe) -> list[list[int]]:
     """The rows of every step of every epoch, in an order that depends on the seed alone."""
     dice = random.Random(recipe.seed)
+    size = recipe.pairs_a_step(len(rows))
     plan = []
     for _ in range(recipe.epochs):
         order = list(range(len(rows)))
         dice.shuffle(order)
         if recipe.batching == "bucketed":
             order.sort(key=lambda index: len(rows[index]["input_ids"]))
-        epoch = [order[at : at + recipe.batch_pairs] for at in range(0, len(order), recipe.batch_pairs)]
+        epoch = [order[at : at + size] for at in range(0, len(order), size)]
         dice.shuffle(epoch)
         plan += epoch
     return plan

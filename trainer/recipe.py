@@ -16,6 +16,9 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 TARGETS = ATTENTION + MLP
 RANKS = (1, 8, 16, 32, 64)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
 
+SIZE_EXPONENT = 0.78
+OPTIONAL = {"max_grad_norm", "min_steps", "reference_hidden"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -23,7 +26,10 @@ class Recipe:
 
     Attributes:
         alpha: the update is scaled by alpha / rank.
+        learning_rate: the highest. With `reference_hidden` it is that of a base of this hidden size, and falls with
+            the size of the base by (reference / hidden) ** 0.78, which was fitted on Llama shapes.
         batch_pairs: pairs in an optimiser step, whatever the batching.
+        min_steps: smaller batches are taken where the pairs would give fewer optimiser steps; 0 takes any number.
         warm_up: share of the steps in which the learning rate rises.
         max_tokens: longer pairs (prompt and answer) are left out by name.
         batching: "padded" fills every pair up to max_tokens, "bucketed" batches pairs of like length and pads to
@@ -48,6 +54,8 @@ class Recipe:
     precision: Precision
     batching: Batching
     max_grad_norm: float = 1.0
+    min_steps: int = 0
+    reference_hidden: int | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.targets) - set(TARGETS)
@@ -62,6 +70,8 @@ class Recipe:
             (self.batch_pairs >= 1, f"batch_pairs must be at least 1, not {self.batch_pairs}"),
             (0 <= self.warm_up < 1, f"warm_up is a share of the steps in [0, 1), not {self.warm_up}"),
             (self.max_tokens >= 16, f"max_tokens must be at least 16, not {self.max_tokens}"),
+            (self.min_steps >= 0, f"min_steps must not be negative, but is {self.min_steps}"),
+            ((self.reference_hidden or 1) > 0, f"reference_hidden must be positive, not {self.reference_hidden}"),
             (self.max_grad_norm > 0, f"max_grad_norm must be positive, not {self.max_grad_norm}"),
             *(
                 (getattr(self, field) in get_args(kind), f"{field} must be one of {_list(get_args(kind))}")
@@ -72,6 +82,17 @@ class Recipe:
         if wrong:
             raise CopydeskError(f"Recipe {self.name}: {'; '.join(wrong)}.")
 
+    def pairs_a_step(self, pairs: int) -> int:
+        """Pairs in an optimiser step when a round has so many."""
+        most = pairs * self.epochs // self.min_steps if self.min_steps else self.batch_pairs
+        return max(1, min(self.batch_pairs, most))
+
+    def learning_rate_for(self, hidden_size: int) -> float:
+        """The highest learning rate on a base of this hidden size."""
+        if self.reference_hidden is None:
+            return self.learning_rate
+        return self.learning_rate * float((self.reference_hidden / hidden_size) ** SIZE_EXPONENT)
+
     def to_mapping(self) -> dict[str, Any]:
         return {**asdict(self), "targets": list(self.targets)}
 
@@ -81,7 +102,7 @@ class Recipe:
         fields = set(cls.__dataclass_fields__)
         if unknown := set(data) - fields:
             raise CopydeskError(f"A recipe has no {_list(sorted(unknown))}; it has {_list(sorted(fields))}.")
-        if missing := fields - set(data) - {"max_grad_norm"}:
+        if missing := fields - set(data) - OPTIONAL:
             raise CopydeskError(f"The recipe lacks {_list(sorted(missing))}.")
         return cls(**{**data, "targets": tuple(data["targets"])})
 
@@ -109,21 +130,25 @@ ARTICLE = Recipe(
     batching="padded",
 )
 
+# Chosen on 272 starter pairs by what the versions wrote for 148 other briefs: at equal time, more and smaller steps
+# at a higher rate fulfilled twice as many briefs as batches of eight. Large sets reach sixteen pairs a step.
 DEFAULT = Recipe(
     name="default",
     rank=16,
     alpha=32,
     targets=TARGETS,
     dropout=0.0,
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     epochs=2,
-    batch_pairs=8,
+    batch_pairs=16,
     warm_up=0.05,
     schedule="linear",
     max_tokens=1024,
     seed=42,
     precision="bf16",
     batching="packed",
+    min_steps=136,
+    reference_hidden=576,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ARTICLE)}
