@@ -111,7 +111,8 @@ class Store:
             yield db
 
     @contextmanager
-    def _write(self) -> Iterator[Database]:
+    def transaction(self) -> Iterator[Database]:
+        """Writes that happen together or not at all; for this module and its siblings that own further tables."""
         with self._open() as db:
             try:
                 # IMMEDIATE: what is read below is still true when it is written.
@@ -125,11 +126,11 @@ class Store:
                 db.rollback()
                 raise
 
-    def _rows(self, sql: str, *values: Any) -> list[Row]:
+    def rows(self, sql: str, *values: Any) -> list[Row]:
         with self._open() as db:
             return list(db.query(sql, list(values)))
 
-    def _insert(self, db: Database, table: str, **values: Any) -> int:
+    def insert(self, db: Database, table: str, **values: Any) -> int:
         values.setdefault("created_at", self._now())
         rowid = db.table(table).insert(values).last_rowid
         assert rowid is not None
@@ -139,7 +140,7 @@ class Store:
 
     def first_sight(self, event_id: str) -> bool:
         """Remember a Slack event; False when it was seen before."""
-        with self._write() as db:
+        with self.transaction() as db:
             return self._first_sight(db, event_id)
 
     def _first_sight(self, db: Database, event_id: str) -> bool:
@@ -155,10 +156,10 @@ class Store:
 
         Returns None when the event was seen before.
         """
-        with self._write() as db:
+        with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
                 return None
-            brief_id = self._insert(
+            brief_id = self.insert(
                 db, "briefs", **_task_columns(task), user=user, channel=channel, thread_ts=thread_ts
             )
             return self._add_request(db, brief_id, user, channel, thread_ts, locale)
@@ -167,7 +168,7 @@ class Store:
         self, brief_id: int, *, user: str, channel: str, thread_ts: str, locale: str, event_id: str | None = None
     ) -> Request | None:
         """Ask once more for the same brief ("Try again"). Returns None when the event was seen before."""
-        with self._write() as db:
+        with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
                 return None
             return self._add_request(db, brief_id, user, channel, thread_ts, locale)
@@ -175,7 +176,7 @@ class Store:
     def _add_request(
         self, db: Database, brief_id: int, user: str, channel: str, thread_ts: str, locale: str
     ) -> Request:
-        id = self._insert(
+        id = self.insert(
             db,
             "requests",
             brief_id=brief_id,
@@ -194,26 +195,26 @@ class Store:
     def waiting_requests(self) -> list[Request]:
         """Those whose answer nobody has seen whole, the oldest first."""
         sql = "SELECT * FROM requests WHERE state IN ('waiting', 'written') ORDER BY id"
-        return [_request(row) for row in self._rows(sql)]
+        return [_request(row) for row in self.rows(sql)]
 
     def set_thread(self, request_id: int, thread_ts: str) -> None:
         """Remember the message that a command's answer hangs under."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE requests SET thread_ts = ? WHERE id = ?", [thread_ts, request_id])
 
     def known_replies(self, channel: str) -> set[str]:
         """The messages of a channel that belong to a request."""
-        rows = self._rows("SELECT reply_ts FROM requests WHERE channel = ? AND reply_ts IS NOT NULL", channel)
+        rows = self.rows("SELECT reply_ts FROM requests WHERE channel = ? AND reply_ts IS NOT NULL", channel)
         return {row["reply_ts"] for row in rows}
 
     def set_reply(self, request_id: int, ts: str) -> None:
         """Remember the message that will become the draft, so that a restart continues in it."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE requests SET reply_ts = ? WHERE id = ?", [ts, request_id])
 
     def fail_request(self, request_id: int) -> None:
         """The person was told that there will be no draft."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE requests SET state = 'failed' WHERE id = ? AND state = 'waiting'", [request_id])
 
     def answer(
@@ -229,12 +230,12 @@ class Store:
         total_s: float,
     ) -> Draft:
         """Store the draft. A request has at most one: a second answer returns the first."""
-        with self._write() as db:
+        with self.transaction() as db:
             request = _request(_one(db, "SELECT * FROM requests WHERE id = ?", request_id))
             rows = list(db.query("SELECT * FROM drafts WHERE request_id = ?", [request_id]))
             if rows:
                 return _draft(rows[0])
-            id = self._insert(
+            id = self.insert(
                 db,
                 "drafts",
                 brief_id=request.brief_id,
@@ -253,7 +254,7 @@ class Store:
 
     def close_request(self, request_id: int) -> None:
         """The draft stands in the thread with its buttons."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE requests SET state = 'answered' WHERE id = ?", [request_id])
 
     def brief(self, id: int) -> Brief:
@@ -266,16 +267,16 @@ class Store:
         return _draft(self._get("drafts", id))
 
     def draft_at(self, channel: str, ts: str) -> Draft | None:
-        rows = self._rows("SELECT * FROM drafts WHERE channel = ? AND ts = ?", channel, ts)
+        rows = self.rows("SELECT * FROM drafts WHERE channel = ? AND ts = ?", channel, ts)
         return _draft(rows[0]) if rows else None
 
     def draft_of(self, request_id: int) -> Draft | None:
-        rows = self._rows("SELECT * FROM drafts WHERE request_id = ?", request_id)
+        rows = self.rows("SELECT * FROM drafts WHERE request_id = ?", request_id)
         return _draft(rows[0]) if rows else None
 
     def drafts(self, limit: int = -1) -> list[Draft]:
         """The newest first."""
-        return [_draft(row) for row in self._rows("SELECT * FROM drafts ORDER BY id DESC LIMIT ?", limit)]
+        return [_draft(row) for row in self.rows("SELECT * FROM drafts ORDER BY id DESC LIMIT ?", limit)]
 
     def rate(
         self,
@@ -290,7 +291,7 @@ class Store:
 
         Returns None when the event was seen before: one that arrives late must not undo a later rating.
         """
-        with self._write() as db:
+        with self.transaction() as db:
             _one(db, "SELECT id FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}")
             if event_id is not None and not self._first_sight(db, event_id):
                 return None
@@ -307,7 +308,7 @@ class Store:
 
     def set_reason(self, draft_id: int, user: str, reason: str) -> None:
         """Why a person rated as they did. Raises CopydeskError when there is no rating of theirs."""
-        with self._write() as db:
+        with self.transaction() as db:
             changed = db.execute(
                 "UPDATE ratings SET reason = ? WHERE draft_id = ? AND user = ?", [reason, draft_id, user]
             ).rowcount
@@ -318,7 +319,7 @@ class Store:
 
     def unrate(self, draft_id: int, user: str, verdict: Verdict, event_id: str | None = None) -> bool:
         """Take a rating back, if it is still the one that counts. Returns whether it was."""
-        with self._write() as db:
+        with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
                 return False
             removed = db.execute(
@@ -329,7 +330,7 @@ class Store:
 
     def ratings(self, draft_id: int | None = None) -> list[Rating]:
         where, values = ("", []) if draft_id is None else ("WHERE draft_id = ?", [draft_id])
-        return [_rating(row) for row in self._rows(f"SELECT * FROM ratings {where} ORDER BY id", *values)]
+        return [_rating(row) for row in self.rows(f"SELECT * FROM ratings {where} ORDER BY id", *values)]
 
     def _sync_accepted_pair(self, db: Database, draft_id: int) -> None:
         """A draft is a pair while it has a 👍, no 👎, and no correction."""
@@ -355,7 +356,7 @@ class Store:
         Raises:
             CopydeskError: the draft is gone, or the text is empty or equal to the draft.
         """
-        with self._write() as db:
+        with self.transaction() as db:
             draft = _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}"))
             if not text.strip():
                 raise CopydeskError(
@@ -371,17 +372,17 @@ class Store:
                 [PairStatus.REPLACED, draft_id, PairStatus.ACTIVE],
             )
             pair_id = self._insert_pair(db, NewPair(brief.task, text.strip(), PairSource.CORRECTION, user), draft_id)
-            id = self._insert(db, "corrections", draft_id=draft_id, user=user, text=text.strip(), pair_id=pair_id)
+            id = self.insert(db, "corrections", draft_id=draft_id, user=user, text=text.strip(), pair_id=pair_id)
             return _correction(_one(db, "SELECT * FROM corrections WHERE id = ?", id))
 
     def corrections(self, draft_id: int | None = None) -> list[Correction]:
         where, values = ("", []) if draft_id is None else ("WHERE draft_id = ?", [draft_id])
-        return [_correction(row) for row in self._rows(f"SELECT * FROM corrections {where} ORDER BY id", *values)]
+        return [_correction(row) for row in self.rows(f"SELECT * FROM corrections {where} ORDER BY id", *values)]
 
     # Pairs
 
     def _insert_pair(self, db: Database, pair: NewPair, draft_id: int | None) -> int:
-        return self._insert(
+        return self.insert(
             db,
             "pairs",
             **_task_columns(pair.task),
@@ -396,7 +397,7 @@ class Store:
     def add_pairs(self, pairs: Iterable[NewPair]) -> Added:
         """Import pairs, all or none. One that is there already (same brief, same output) is counted and left out."""
         added = duplicates = 0
-        with self._write() as db:
+        with self.transaction() as db:
             known = {
                 (row["brief_key"], normalised(row["output"]))
                 for row in db.query("SELECT brief_key, output FROM pairs WHERE status = 'active'")
@@ -417,21 +418,21 @@ class Store:
         conditions = {"status": status, "split": split, "language": language}
         given = {column: value for column, value in conditions.items() if value is not None}
         where = " AND ".join(f"{column} = ?" for column in given) or "1"
-        return [_pair(row) for row in self._rows(f"SELECT * FROM pairs WHERE {where} ORDER BY id", *given.values())]
+        return [_pair(row) for row in self.rows(f"SELECT * FROM pairs WHERE {where} ORDER BY id", *given.values())]
 
     def pair(self, id: int) -> Pair:
         return _pair(self._get("pairs", id))
 
     def withdraw_pair(self, id: int) -> None:
         self.pair(id)
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE pairs SET status = ? WHERE id = ?", [PairStatus.WITHDRAWN, id])
 
     # Rounds and versions
 
     def start_round(self, recipe: dict[str, Any], pair_ids: Iterable[int], data_digest: str) -> Round:
         """Write down exactly what a round will see. Its version's name follows from its number."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.table("rounds").insert(
                 {
                     "recipe": _json(recipe),
@@ -449,16 +450,16 @@ class Store:
 
     def finish_round(self, id: int, facts: dict[str, Any], *, path: str, digest: str, base_model: str) -> Version:
         """Register the version of a round whose files are whole. Files first, row last: a row means complete."""
-        with self._write() as db:
+        with self.transaction() as db:
             round = _round(_one(db, _ROUNDS + "WHERE rounds.id = ?", id, what=f"Round {id}"))
-            self._insert(
+            self.insert(
                 db, "versions", name=round.version, round_id=id, path=path, digest=digest, base_model=base_model
             )
             self._close_round(db, id, RoundState.DONE, facts, "")
             return _version(_one(db, "SELECT * FROM versions WHERE round_id = ?", id))
 
     def fail_round(self, id: int, message: str, facts: dict[str, Any] | None = None) -> None:
-        with self._write() as db:
+        with self.transaction() as db:
             self._close_round(db, id, RoundState.FAILED, facts or {}, message)
 
     def _close_round(self, db: Database, id: int, state: RoundState, facts: dict[str, Any], message: str) -> None:
@@ -473,13 +474,13 @@ class Store:
 
     def rounds(self) -> list[Round]:
         """The newest first."""
-        return [_round(row) for row in self._rows(_ROUNDS + "ORDER BY rounds.id DESC")]
+        return [_round(row) for row in self.rows(_ROUNDS + "ORDER BY rounds.id DESC")]
 
     def round_pairs(self, id: int) -> list[Pair]:
         """Exactly the pairs that a round saw, whatever became of them since."""
         return [
             _pair(row)
-            for row in self._rows(
+            for row in self.rows(
                 "SELECT pairs.* FROM pairs JOIN round_pairs ON pair_id = pairs.id WHERE round_id = ? ORDER BY pairs.id",
                 id,
             )
@@ -487,10 +488,10 @@ class Store:
 
     def versions(self) -> list[Version]:
         """The newest first."""
-        return [_version(row) for row in self._rows("SELECT * FROM versions ORDER BY round_id DESC")]
+        return [_version(row) for row in self.rows("SELECT * FROM versions ORDER BY round_id DESC")]
 
     def version(self, name: str) -> Version:
-        rows = self._rows("SELECT * FROM versions WHERE name = ?", name)
+        rows = self.rows("SELECT * FROM versions WHERE name = ?", name)
         if not rows:
             raise CopydeskError(f"There is no version {name}; copydesk version list shows those that exist.")
         return _version(rows[0])
@@ -499,7 +500,7 @@ class Store:
 
     def start_scorecard(self, version: str, *, baseline: str, suite: str, seed: int) -> Scorecard:
         """Open a scorecard, or go on with the unfinished one of the same version, baseline, suite and seed."""
-        with self._write() as db:
+        with self.transaction() as db:
             rows = list(
                 db.query(
                     "SELECT * FROM scorecards WHERE version = ? AND baseline = ? AND suite = ? AND seed = ? "
@@ -509,14 +510,14 @@ class Store:
             )
             if rows:
                 return _scorecard(rows[0])
-            id = self._insert(db, "scorecards", version=version, baseline=baseline, suite=suite, seed=seed, body=None)
+            id = self.insert(db, "scorecards", version=version, baseline=baseline, suite=suite, seed=seed, body=None)
             return _scorecard(_one(db, "SELECT * FROM scorecards WHERE id = ?", id))
 
     def add_sample(
         self, scorecard_id: int, *, item_id: str, part: str, repeat: int, text: str, grade: str, score: dict[str, Any]
     ) -> None:
         """Append one generation; the same item, part and repeat is kept once."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO samples "
                 "(scorecard_id, item_id, part, repeat, text, grade, score, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -526,13 +527,13 @@ class Store:
     def samples(self, scorecard_id: int) -> list[Sample]:
         return [
             _sample(row)
-            for row in self._rows(
+            for row in self.rows(
                 "SELECT * FROM samples WHERE scorecard_id = ? ORDER BY part, item_id, repeat", scorecard_id
             )
         ]
 
     def finish_scorecard(self, id: int, body: dict[str, Any]) -> Scorecard:
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute("UPDATE scorecards SET body = ? WHERE id = ?", [_json(body), id])
         return self.scorecard(id)
 
@@ -543,20 +544,20 @@ class Store:
         """Finished ones, the newest first."""
         where, values = ("", []) if version is None else ("AND version = ?", [version])
         sql = f"SELECT * FROM scorecards WHERE body IS NOT NULL {where} ORDER BY id DESC"
-        return [_scorecard(row) for row in self._rows(sql, *values)]
+        return [_scorecard(row) for row in self.rows(sql, *values)]
 
     def unannounced_scorecards(self) -> list[Scorecard]:
         """Finished scorecards of trained versions that the channel has not seen, the oldest first."""
         return [
             _scorecard(row)
-            for row in self._rows(
+            for row in self.rows(
                 "SELECT * FROM scorecards WHERE body IS NOT NULL AND announced_ts IS NULL AND version <> ? ORDER BY id",
                 BASE,
             )
         ]
 
     def mark_announced(self, scorecard_id: int, channel: str, ts: str) -> None:
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE scorecards SET announced_channel = ?, announced_ts = ? WHERE id = ?",
                 [channel, ts, scorecard_id],
@@ -566,7 +567,7 @@ class Store:
         """Versions without a finished scorecard, the oldest first."""
         return [
             _version(row)
-            for row in self._rows(
+            for row in self.rows(
                 "SELECT * FROM versions WHERE name NOT IN (SELECT version FROM scorecards WHERE body IS NOT NULL) "
                 "ORDER BY round_id"
             )
@@ -598,7 +599,7 @@ class Store:
         Raises:
             CopydeskError: the version was decided already, or another version went live meanwhile.
         """
-        with self._write() as db:
+        with self.transaction() as db:
             live = _live(db)
             if expected_live is not None and live != expected_live:
                 raise CopydeskError(
@@ -621,7 +622,7 @@ class Store:
                     )
             elif version == live:
                 raise CopydeskError(f"{version} is live already; there is nothing to roll back.")
-            id = self._insert(
+            id = self.insert(
                 db,
                 "promotions",
                 version=version,
@@ -635,10 +636,10 @@ class Store:
 
     def promotions(self) -> list[Promotion]:
         """The newest first."""
-        return [_promotion(row) for row in self._rows("SELECT * FROM promotions ORDER BY id DESC")]
+        return [_promotion(row) for row in self.rows("SELECT * FROM promotions ORDER BY id DESC")]
 
     def decision_on(self, version: str) -> Promotion | None:
-        rows = self._rows(
+        rows = self.rows(
             "SELECT * FROM promotions WHERE version = ? AND decision IN ('approved', 'rejected')", version
         )
         return _promotion(rows[0]) if rows else None

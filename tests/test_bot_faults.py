@@ -118,7 +118,7 @@ async def test_a_stream_that_was_begun_and_never_recorded_is_adopted(tmp_path: P
             it.engine.default = SLOW
             ts = await it.anna.mention("C_COPY", BRIEF)
             await it.anna.wait_message("C_COPY", lambda m: m["streaming"], thread_ts=ts)
-        with it.store._write() as db:
+        with it.store.transaction() as db:
             db.execute("UPDATE requests SET reply_ts = NULL")
         async with running(it):
             await finished(it, ts)

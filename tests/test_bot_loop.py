@@ -123,7 +123,7 @@ async def test_a_button_on_a_draft_that_is_gone_says_so(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         ts = await it.liwei.mention("C_COPY", BRIEF_ZH)
         draft = await it.draft(it.liwei, "C_COPY", ts)
-        with it.store._write() as db:
+        with it.store.transaction() as db:
             db.execute("DELETE FROM drafts")
         await it.liwei.press("C_COPY", draft["ts"], "rate", "positive")
         told = await it.liwei.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)

@@ -274,7 +274,7 @@ def test_tables_are_strict_foreign_keys_hold_and_the_journal_is_wal(store: Store
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     tables = connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
     assert {name for name, strict in tables if not strict} <= {"_sqlite_migrations", "sqlite_schema", "sqlite_sequence"}
-    with store._write() as db, pytest.raises(sqlite3.IntegrityError):
+    with store.transaction() as db, pytest.raises(sqlite3.IntegrityError):
         db.execute("INSERT INTO round_pairs VALUES (1, 1)")
 
 
