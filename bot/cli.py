@@ -149,16 +149,20 @@ def round_show(id: int, as_json: AsJson = False) -> None:
     out.print(f"Pairs: {', '.join(map(str, pairs))}")
 
 
-@eval_app.command("run", context_settings=Passed)
-def eval_run(context: typer.Context) -> None:
-    """Score versions that have no scorecard (options: python -m evals run --help)."""
-    _delegate("evals", "run", *context.args)
+def _eval(name: str, what: str) -> None:
+    def run(context: typer.Context) -> None:
+        _delegate("evals", name, *context.args)
+
+    eval_app.command(name, context_settings=Passed, help=f"{what} (options: python -m evals {name} --help).")(run)
 
 
-@eval_app.command("show", context_settings=Passed)
-def eval_show(context: typer.Context) -> None:
-    """Show a scorecard (options: python -m evals show --help)."""
-    _delegate("evals", "show", *context.args)
+_eval("run", "Score versions that have no scorecard")
+_eval("more", "Extend an inconclusive scorecard by 30 briefs")
+_eval("show", "Show a scorecard, or write it as an HTML file")
+_eval("list", "All scorecards, the newest first")
+_eval("compare", "Two scorecards side by side")
+_eval("lint", "Check suites and starter pairs")
+_eval("metrics", "BLEU, ROUGE, chrF and variety of plain text files")
 
 
 @version_app.command("list")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from evals.lint import lint as findings
 from evals.lint import read_starter
+from evals.outputs import file_metrics
 from evals.plan import Plan
 from evals.runner import Runner
 from evals.suite import read_suite, suite_names
@@ -137,6 +139,23 @@ def lint(names: Annotated[list[str] | None, typer.Argument(help="Suites; all by 
         print(line)
     if found:
         raise typer.Exit(1)
+
+
+@app.command()
+def metrics(
+    hyp: Annotated[Path, typer.Option(help="What was written, one output a line.")],
+    ref: Annotated[list[Path], typer.Option(help="What people wrote, line by line; may be given more than once.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """BLEU, ROUGE, chrF and variety of plain text files."""
+    found = file_metrics(hyp, ref)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in found.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
 
 
 def _listed(card: Scorecard) -> dict[str, Any]:

@@ -6,6 +6,8 @@ Han characters, where rouge_score's own tokenizer drops every Han character.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -107,6 +109,42 @@ def distinct(texts: Iterable[str], n: int) -> float:
     """distinct-n: different n-grams over all n-grams of all the texts. 0 where there are none."""
     grams = [gram for text in texts for gram in _ngrams(tokens(text), n)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def self_bleu(texts: Sequence[str]) -> float:
+    """Mean sentence BLEU of each text against all the others (Zhu et al. 2018); 1.0 where all are one text.
+
+    The others' clipping counts are the two largest of the corpus, so the time grows with the corpus, not its square.
+    """
+    if len(texts) < 2:
+        return 0.0
+    split = [_BLEU.tokenizer(text).split() for text in texts]
+    grams = [Counter(gram for n in range(1, 5) for gram in _ngrams(words, n)) for words in split]
+    top: dict[tuple[str, ...], tuple[int, int]] = {}
+    for counts in grams:
+        for gram, count in counts.items():
+            first, second = top.get(gram, (0, 0))
+            top[gram] = (max(first, count), min(first, max(second, count)))
+    lengths = sorted(len(words) for words in split)
+    scores = []
+    for words, counts in zip(split, grams, strict=True):
+        correct, total = [0] * 4, [max(0, len(words) - n) for n in range(4)]
+        for gram, count in counts.items():
+            first, second = top[gram]
+            correct[len(gram) - 1] += min(count, second if count == first else first)
+        nearest = _nearest_other(lengths, len(words))
+        scores.append(BLEU.compute_bleu(correct, total, len(words), nearest, "exp", effective_order=True).score)
+    return float(min(1.0, sum(scores) / len(scores) / 100))
+
+
+def _nearest_other(lengths: Sequence[int], own: int) -> int:
+    """The length next to `own` among the other texts, the shorter of two that are equally near."""
+    place = bisect_left(lengths, own)
+    near = [*lengths[max(0, place - 1) : place], *lengths[place + 1 : place + 2]]
+    return min(near, key=lambda length: (abs(length - own), length))
+
+
+_BLEU = BLEU(tokenize="zh", effective_order=True)
 
 
 def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
