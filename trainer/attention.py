@@ -6,8 +6,9 @@ this module makes the function known to transformers under the name SEGMENTS.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -46,32 +47,51 @@ def segment_attention(
     window = options.get("sliding_window")
     if options.get("softcap") or (window and max(segments) > window):
         raise CopydeskError('This base model cannot train packed; take a recipe with batching "bucketed".')
+    row = Segments.of(segments, query.device)
+    return segments_attended(*(part[0].transpose(0, 1) for part in (query, key, value)), row, scaling)[None], None
+
+
+class Segments(NamedTuple):
+    """Where the pairs of a row lie.
+
+    Attributes:
+        lengths: in tokens, in order; empty where `offsets` alone is used, so that compiled code serves any lengths.
+        offsets: int32, [segments + 1], the first is 0 and the last the row's length.
+        longest: no segment is longer; the kernel gives NaN if one is.
+    """
+
+    lengths: tuple[int, ...]
+    offsets: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
+        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        return cls(tuple(lengths), offsets, longest or max(lengths))
+
+
+def segments_attended(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None = None
+) -> Tensor:
+    """The same over [tokens, heads, head size], which is also what it returns."""
     if query.is_cuda and query.dtype != torch.float32:
-        return _by_kernel(query, key, value, segments, scaling), None
+        from torch.nn.attention.varlen import varlen_attn
+
+        _, offsets, longest = segments
+        # The kernel takes grouped heads from torch 2.12 on only; repeating them costs little beside the products.
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+        return cast(
+            Tensor,
+            varlen_attn(query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0)),
+        )
     grouped = query.shape[1] != key.shape[1]
     # The CPU kernel is 1.8 times as fast in fp32 as in bf16, both conversions counted.
-    rows = (torch.split(tensor.float(), list(segments), 2) for tensor in (query, key, value))
+    rows = (torch.split(part.transpose(0, 1).float(), list(segments.lengths), 1) for part in (query, key, value))
     parts = [
-        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
+        scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=scaling, enable_gqa=grouped)[0]
         for q, k, v in zip(*rows, strict=True)
     ]
-    return torch.cat(parts, 2).transpose(1, 2).to(query.dtype), None
-
-
-def _by_kernel(query: Tensor, key: Tensor, value: Tensor, segments: tuple[int, ...], scaling: float | None) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    offsets = torch.tensor([0, *accumulate(segments)], dtype=torch.int32, device=query.device)
-    longest = max(segments)
-    heads = query.shape[1]
-    # The kernel takes grouped heads from torch 2.12 on only; repeating them costs little beside the matrix products.
-    q, k, v = (
-        tensor[0].repeat_interleave(heads // tensor.shape[1], 0).transpose(0, 1).contiguous()
-        for tensor in (query, key, value)
-    )
-    out = varlen_attn(q, k, v, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
-    assert isinstance(out, Tensor)
-    return out[None]
+    return torch.cat(parts, 1).transpose(0, 1).to(query.dtype)
 
 
 def _no_mask(*args: Any, **options: Any) -> None:

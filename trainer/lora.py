@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.dataset import IGNORED, TrainingData
 from trainer.recipe import Recipe
+from trainer.trunk import Trunk
 
 STREAM_TOKENS = {"cpu": 640, "cuda": 8192}  # activations of so many tokens are held at once
 DIVERGED = 2.0  # times the first steps' loss
@@ -142,6 +144,7 @@ def fit(
     optimiser = Masters([p for p in model.parameters() if p.requires_grad], recipe, rate, len(plan))
     dtype = working_dtype(recipe, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    loss_of = objective(model, recipe, pad, max(len(row["input_ids"]) for row in rows))
     losses: list[float] = []
     tokens = 0
     torch.manual_seed(recipe.seed)
@@ -152,7 +155,7 @@ def fit(
         answers = sum(label != IGNORED for row in chosen for label in row["labels"][1:])
         loss = 0.0
         for part in parts_of(chosen, recipe, device):
-            share = summed_loss(model, part, recipe, pad) / answers
+            share = loss_of(part) / answers
             scaler.scale(share).backward()
             loss += share.item()
         losses.append(loss)
@@ -191,7 +194,9 @@ class Masters:
         self.parameters = parameters
         self.masters = [torch.nn.Parameter(p.detach().float().clone()) for p in parameters]
         self.recipe = recipe
-        self.optimiser = torch.optim.AdamW(self.masters, lr=learning_rate, weight_decay=0.0)
+        self.optimiser = torch.optim.AdamW(
+            self.masters, lr=learning_rate, weight_decay=0.0, fused=parameters[0].is_cuda or None
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, learning_rate_of(recipe, steps))
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
@@ -204,8 +209,7 @@ class Masters:
         scaler.update()
         self.schedule.step()
         with torch.no_grad():
-            for parameter, master in zip(self.parameters, self.masters, strict=True):
-                parameter.copy_(master)
+            torch._foreach_copy_(self.parameters, self.masters)
 
 
 def learning_rate_of(recipe: Recipe, steps: int) -> Callable[[int], float]:
@@ -251,6 +255,16 @@ def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device) -> list[li
         parts[-1].append(row)
         filled += size
     return parts
+
+
+def objective(
+    model: torch.nn.Module, recipe: Recipe, pad: int, longest: int
+) -> Callable[[list[Row]], Tensor]:
+    """What a step minimises: the summed loss of some rows, on the fastest path that computes it exactly."""
+    if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model):
+        trunk = Trunk(model, compiled=next(model.parameters()).is_cuda)
+        return partial(trunk.loss, longest=longest)
+    return partial(summed_loss, model, recipe=recipe, pad=pad)
 
 
 def summed_loss(model: torch.nn.Module, rows: list[Row], recipe: Recipe, pad: int) -> Tensor:
