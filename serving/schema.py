@@ -16,6 +16,20 @@ def m0001_the_loop(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m0002_people(db: Database) -> None:
+    for statement in _M0002.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
+def m0003_rounds(db: Database) -> None:
+    for statement in _M0003.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
 def upgrade(db: Database) -> None:
     """Bring the database to this release's migration; two processes may try at once.
 
@@ -177,4 +191,97 @@ CREATE TABLE promotions (
     created_at TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX promotions_once ON promotions(version) WHERE decision IN ('approved', 'rejected');
+"""
+
+_M0002 = """
+CREATE TABLE suite_items (
+    suite TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    instruction TEXT NOT NULL,
+    input TEXT NOT NULL,
+    language TEXT NOT NULL,
+    category TEXT NOT NULL,
+    requirements TEXT NOT NULL,
+    PRIMARY KEY (suite, item_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sheets (
+    id INTEGER PRIMARY KEY,
+    scorecard_id INTEGER NOT NULL REFERENCES scorecards(id),
+    user TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('grades', 'votes')),
+    seed INTEGER NOT NULL,
+    closed_by TEXT,
+    created_at TEXT NOT NULL,
+    UNIQUE (scorecard_id, user, kind)
+) STRICT;
+CREATE TABLE sheet_samples (
+    sheet_id INTEGER NOT NULL REFERENCES sheets(id),
+    position INTEGER NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('a', 'b')),
+    sample_id INTEGER NOT NULL REFERENCES samples(id),
+    PRIMARY KEY (sheet_id, position, side)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE grades (
+    id INTEGER PRIMARY KEY,
+    sample_id INTEGER NOT NULL REFERENCES samples(id),
+    user TEXT NOT NULL,
+    grade TEXT NOT NULL CHECK (grade IN ('excellent', 'acceptable', 'fail')),
+    pressed_at REAL NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (sample_id, user)
+) STRICT;
+CREATE TABLE votes (
+    id INTEGER PRIMARY KEY,
+    sheet_id INTEGER NOT NULL REFERENCES sheets(id),
+    position INTEGER NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('a', 'tie', 'b')),
+    pressed_at REAL NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (sheet_id, position)
+) STRICT;
+CREATE TABLE extensions (
+    id INTEGER PRIMARY KEY,
+    scorecard_id INTEGER NOT NULL REFERENCES scorecards(id),
+    user TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+    items INTEGER NOT NULL,
+    pid INTEGER,
+    pid_started REAL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX extensions_once ON extensions(scorecard_id) WHERE state = 'running';
+CREATE TABLE judgements (
+    id INTEGER PRIMARY KEY,
+    sample_id INTEGER NOT NULL REFERENCES samples(id),
+    judge TEXT NOT NULL,
+    question TEXT NOT NULL,
+    yes REAL,
+    reason TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (sample_id, judge, question)
+) STRICT;
+"""
+
+_M0003 = """
+CREATE TABLE round_jobs (
+    round_id INTEGER PRIMARY KEY REFERENCES rounds(id),
+    fingerprint TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    pid_started REAL NOT NULL,
+    step INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    seconds_left REAL,
+    cancelled_by TEXT,
+    channel TEXT,
+    ts TEXT,
+    shown TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE round_exclusions (
+    round_id INTEGER NOT NULL REFERENCES rounds(id),
+    pair_id INTEGER NOT NULL REFERENCES pairs(id),
+    reason TEXT NOT NULL,
+    PRIMARY KEY (round_id, pair_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX round_exclusions_pair ON round_exclusions(pair_id);
 """
