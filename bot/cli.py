@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.exchange import read_pairs, write_pairs
+from serving.jobs import Jobs
 from serving.records import CopydeskError, PairStatus
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings
@@ -262,6 +263,27 @@ def pairs_list(
     rows = [(p.id, p.source, p.status, p.split, p.task.category, p.task.instruction, p.output) for p in newest]
     _print_table(("id", "source", "status", "split", "category", "instruction", "output"), rows, "No pairs yet.")
     out.print(f"{len(pairs)} pairs in all.")
+
+
+@pairs_app.command("show")
+def pairs_show(id: int, as_json: AsJson = False) -> None:
+    """One pair: its texts, the versions that trained on it, the rounds that left it out and why."""
+    store = _store()[1]
+    pair, jobs = store.pair(id), Jobs(store)
+    versions, exclusions = jobs.versions_that_saw(id), jobs.exclusions(pair_id=id)
+    if as_json:
+        _print_json({**asdict(pair), "versions": versions, "left_out": [asdict(row) for row in exclusions]})
+        return
+    rows: list[tuple[Any, ...]] = [
+        ("instruction", pair.task.instruction),
+        ("input", pair.task.input),
+        ("output", pair.output),
+        ("source", f"{pair.source} {pair.author}"),
+        ("status", f"{pair.status}, {pair.split}"),
+        ("trained", ", ".join(versions) or "no version yet"),
+        *((f"left out of round {row.round_id}", row.reason) for row in exclusions),
+    ]
+    _print_table(("", ""), rows, "")
 
 
 if __name__ == "__main__":

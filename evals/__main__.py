@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from evals.leaks import keys as suite_keys_of
 from evals.lint import lint as findings
 from evals.lint import read_starter
 from evals.outputs import file_metrics
@@ -71,7 +72,7 @@ async def _run(store: Store, names: list[str], plan: Plan, baseline: str | None)
             rows[version] = bar.add_task(f"Scoring {version}", total=total)
         bar.update(rows[version], completed=done)
 
-    async with ModelClient(settings.endpoint) as client:
+    async with ModelClient.of(settings) as client:
         runner = Runner(store, client, settings.copydesk_home, settings.copydesk_model, progress)
         with bar:
             return [await runner.run(name, plan, baseline) for name in names]
@@ -156,6 +157,13 @@ def metrics(
     for name, value in found.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     Console().print(table)
+
+
+@app.command()
+def keys() -> None:
+    """Print what no round may train on; serving/suite_keys.txt holds it."""
+    found = {key for name in suite_names() for key in suite_keys_of(read_suite(name).items)}
+    print("\n".join(sorted(found)))
 
 
 def _listed(card: Scorecard) -> dict[str, Any]:

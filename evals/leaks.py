@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from evals.metrics import Memory
 from evals.suite import Item
+from serving.held_out import key_of_brief, key_of_text
 from serving.prompt import brief_key, normalised
 from serving.records import Task
 
@@ -29,3 +30,8 @@ def leaked(items: Iterable[Item], training: Iterable[tuple[Task, str]]) -> dict[
         elif any(memory.holds(text) for text in item.references):
             found[item.id] = "a reference shares 13 words or characters in a row with a training pair's output"
     return found
+
+
+def keys(items: Iterable[Item]) -> set[str]:
+    """What serving/suite_keys.txt holds of a suite, so that no round trains on it."""
+    return {key for item in items for key in (key_of_brief(item.task), *map(key_of_text, item.references))}

@@ -14,8 +14,8 @@ SYSTEM = {
 
 
 def messages(instruction: str, input: str = "", language: str = "en") -> list[dict[str, str]]:
-    """Chat messages for one brief: the desk's system line and one user turn."""
-    user = f"{instruction}\n\n{input}" if input else instruction
+    """Chat messages for one brief: the desk's system line and one user turn, in NFC whichever keyboard wrote it."""
+    user = unicodedata.normalize("NFC", f"{instruction}\n\n{input}" if input else instruction)
     return [{"role": "system", "content": SYSTEM[language]}, {"role": "user", "content": user}]
 
 

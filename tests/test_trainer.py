@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +28,7 @@ from serving.registry import verify
 from serving.settings import Settings
 from serving.store import NewPair, Store
 from trainer import lora
-from trainer.dataset import IGNORED, TrainingData, end_token, training_data
+from trainer.dataset import IGNORED, TrainingData, end_token, prompt_tokens, training_data
 from trainer.recipe import ARTICLE, DEFAULT, Recipe
 from trainer.rounds import FACTS, run_round
 
@@ -109,19 +111,29 @@ def test_the_prompt_is_what_the_engine_renders_and_only_the_answer_is_learned(
     assert learned[-1] == end_token(tokenizer) == tokenizer.eos_token_id
 
 
-def test_pairs_that_cannot_train_are_named_with_the_reason(tokenizer: PreTrainedTokenizerBase) -> None:
-    data = training_data(
-        [pair(1, "Fine."), pair(2, "  "), pair(3, "fine. "), pair(4, "long " * 300), pair(5, "Copy.", instruction=" ")],
-        tokenizer,
-        256,
-    )
+def test_a_pair_longer_than_the_recipe_or_the_model_takes_is_named(tokenizer: PreTrainedTokenizerBase) -> None:
+    pairs = [pair(1, "Fine."), pair(4, "long " * 300)]
+    data = training_data(pairs, tokenizer, 256)
     assert [kept.id for kept in data.pairs] == [1]
     assert [str(skipped) for skipped in data.skipped] == [
-        "pair 2: the output is empty",
-        "pair 3: the same as pair 1",
-        f"pair 4: {data.tokens - 3 + 301} tokens, and the recipe takes 256",
-        "pair 5: the instruction is empty",
+        f"pair 4: {data.tokens - 3 + 301} tokens, and the recipe takes 256"
     ]
+    short = copy.copy(tokenizer)
+    short.model_max_length = 40
+    assert "and the base model takes 40" in str(training_data(pairs, short, 256).skipped[1])
+
+
+def test_a_base_model_without_a_chat_template_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    bare = copy.copy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(CopydeskError, match="no chat template; take an instruct model"):
+        training_data([pair(1, "Fine.")], bare, 256)
+
+
+def test_the_prompt_is_the_same_bytes_whichever_way_letters_are_composed(tokenizer: PreTrainedTokenizerBase) -> None:
+    composed, decomposed = "Café crème", unicodedata.normalize("NFD", "Café crème")
+    assert composed != decomposed
+    assert prompt_tokens(Task(composed), tokenizer) == prompt_tokens(Task(decomposed), tokenizer)
 
 
 def test_the_digest_follows_ids_and_texts_not_the_order(tokenizer: PreTrainedTokenizerBase) -> None:

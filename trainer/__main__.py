@@ -91,6 +91,8 @@ def _print_outcome(outcome: Outcome) -> None:
     facts = outcome.round.facts
     for skipped in facts["skipped"]:
         err.print(f"Left out: {skipped}", markup=False, highlight=False, soft_wrap=True)
+    for warning in facts["warnings"]:
+        err.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(
         f"{outcome.version.name}: {facts['pairs']} pairs, {facts['tokens']:,} tokens in {facts['seconds']:.0f} s "
         f"({facts['tokens_per_s']:.0f} tok/s), loss {facts['loss_first']:.3f} → {facts['loss_last']:.3f}, "

@@ -11,21 +11,11 @@ from typing import Any
 from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from serving.prompt import normalised, task_messages
+from serving.prompt import task_messages
 from serving.records import CopydeskError, Pair, Task
+from trainer.hygiene import Skipped
 
 IGNORED = -100  # what torch's cross-entropy leaves out
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A pair that does not train, and why."""
-
-    pair_id: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"pair {self.pair_id}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -51,39 +41,26 @@ class TrainingData:
 
 
 def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TrainingData:
-    """Tokenise pairs; those that cannot train are left out by name.
+    """Tokenise pairs that trainer.hygiene let through; those that are too long are left out by name.
 
     Raises:
         CopydeskError: the model has no chat template.
     """
     end = end_token(tokenizer)
+    context = tokenizer.model_max_length
+    limit, taker = (context, "base model") if context < max_tokens else (max_tokens, "recipe")
     kept: list[Pair] = []
     rows: list[dict[str, list[int]]] = []
     skipped: list[Skipped] = []
-    seen: dict[tuple[str, str, str], int] = {}
     for pair in pairs:
-        answer = pair.output.strip()
-        key = (normalised(pair.task.instruction), normalised(pair.task.input), normalised(answer))
-        if not answer:
-            skipped.append(Skipped(pair.id, "the output is empty"))
-            continue
-        if not pair.task.instruction.strip():
-            skipped.append(Skipped(pair.id, "the instruction is empty"))
-            continue
-        if key in seen:
-            skipped.append(Skipped(pair.id, f"the same as pair {seen[key]}"))
-            continue
         prompt_ids = prompt_tokens(pair.task, tokenizer)
-        answer_ids = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end]
-        if len(prompt_ids) + len(answer_ids) > max_tokens:
-            length = len(prompt_ids) + len(answer_ids)
-            skipped.append(Skipped(pair.id, f"{length} tokens, and the recipe takes {max_tokens}"))
+        answer_ids = [*tokenizer(pair.output.strip(), add_special_tokens=False)["input_ids"], end]
+        length = len(prompt_ids) + len(answer_ids)
+        if length > limit:
+            skipped.append(Skipped(pair.id, f"{length} tokens, and the {taker} takes {limit}"))
             continue
-        seen[key] = pair.id
         kept.append(pair)
-        rows.append(
-            {"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids},
-        )
+        rows.append({"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids})
     tokens = sum(len(row["input_ids"]) for row in rows)
     answer_tokens = sum(label != IGNORED for row in rows for label in row["labels"])
     return TrainingData(tuple(kept), Dataset.from_list(rows), tuple(skipped), tokens, answer_tokens)

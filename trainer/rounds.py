@@ -13,13 +13,16 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from transformers import PreTrainedTokenizerBase
 
+from serving.held_out import suite_keys
+from serving.jobs import Jobs
 from serving.model import base_model_path
 from serving.records import CopydeskError, Pair, Round, RoundState, Split, Version
 from serving.registry import digest_of
@@ -28,6 +31,7 @@ from serving.store import Store
 from trainer import lora
 from trainer.card import card, draw_losses
 from trainer.dataset import TrainingData, training_data
+from trainer.hygiene import clean, counts, refuse_held_out, warnings
 from trainer.lora import Progress
 from trainer.recipe import Recipe
 
@@ -72,11 +76,9 @@ def run_round(
             raise CopydeskError(f"A round needs 1 GB of free disk at {adapters}; {free >> 20} MB are free.")
         base = base_model_path(settings)
         tokenizer = lora.load_tokenizer(base)
-        data = training_data(collect(store, language, max_pairs), tokenizer, recipe.max_tokens)
-        if not data.pairs:
-            why = f" ({len(data.skipped)} left out, the first: {data.skipped[0]})" if data.skipped else ""
-            raise CopydeskError(f"No pairs to train on{why}; correct drafts, or run: python -m trainer starter")
+        data = prepare(store, tokenizer, recipe, language, max_pairs)
         round = store.start_round(recipe.to_mapping(), (pair.id for pair in data.pairs), data.digest)
+        Jobs(store).exclude(round.id, ((skipped.pair_id, skipped.reason) for skipped in data.skipped))
         with _failure_recorded(store, round):
             facts = _train(adapters, round, recipe, data, base, tokenizer, on_progress)
             version = register(store, adapters, round, facts, settings.copydesk_model)
@@ -87,6 +89,24 @@ def collect(store: Store, language: str | None, max_pairs: int | None) -> list[P
     """The active pairs of the training split, by id."""
     pairs = store.pairs(split=Split.TRAIN, language=language)
     return pairs if max_pairs is None else pairs[-max_pairs:] if max_pairs > 0 else []
+
+
+def prepare(
+    store: Store, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, language: str | None, max_pairs: int | None
+) -> TrainingData:
+    """The pairs that train, as tokens, with those that were left out.
+
+    Raises:
+        CopydeskError: nothing is left to train on, or a held-out pair came through.
+    """
+    cleaned = clean(collect(store, language, max_pairs), store.pairs(split=Split.HELD_OUT), suite_keys())
+    data = training_data(cleaned.pairs, tokenizer, recipe.max_tokens)
+    skipped = tuple(sorted((*cleaned.skipped, *data.skipped), key=lambda skipped: skipped.pair_id))
+    if not data.pairs:
+        why = f" ({len(skipped)} left out, the first: {skipped[0]})" if skipped else ""
+        raise CopydeskError(f"No pairs to train on{why}; correct drafts, or run: python -m trainer starter")
+    refuse_held_out(data.pairs, suite_keys())
+    return replace(data, skipped=skipped)
 
 
 @contextmanager
@@ -154,6 +174,8 @@ def _train(
         **fitted.facts,
         "peak_rss_gib": lora.peak_rss_gib(),
         "skipped": [str(skipped) for skipped in data.skipped],
+        "categories": counts(data.pairs),
+        "warnings": list(warnings(data.pairs)),
         "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
     }
