@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -17,6 +18,7 @@ from bot.refusals import code_of
 from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text, name_of
 from bot.texts import Words
 from serving.card import Card
+from serving.client import EngineUnavailable
 from serving.records import CopydeskError, Promotion, Scorecard
 from serving.store import BASE
 
@@ -117,6 +119,9 @@ class Approvals:
         if decision := await asyncio.to_thread(self._store.decision_on, about["version"]):
             self._office.work.start(self._refresh(about["card"]))
             raise RefusalError("decided_already", version=decision.version, user=decision.user)
+        if callback_id == APPROVE_VIEW:
+            with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
+                await self._office.desk.client.knows(about["version"])
         words = await self._office.locales.words(user)
         view = reason_view(callback_id, about, words)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)

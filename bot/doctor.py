@@ -10,7 +10,7 @@ import psutil
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from serving.client import ModelClient
+from serving.client import EngineUnavailable, ModelClient
 from serving.engine import has_cpu_build
 from serving.records import CopydeskError
 from serving.registry import verify
@@ -36,7 +36,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _build(),
         _model(settings),
         *_database(settings),
-        await _engine(settings),
+        *await _engine(settings),
         await _slack(settings),
         _leads(settings),
     ]
@@ -87,10 +87,26 @@ def _database(settings: Settings) -> list[Finding]:
     return findings
 
 
-async def _engine(settings: Settings) -> Finding:
-    async with ModelClient(settings.endpoint) as client:
+async def _engine(settings: Settings) -> list[Finding]:
+    if settings.copydesk_endpoint:
+        return await _endpoint(settings)
+    async with ModelClient.of(settings) as client:
         answers = await client.healthy()
-    return Finding("engine", answers, "answers" if answers else "does not answer", "copydesk up starts it")
+    return [Finding("engine", answers, "answers" if answers else "does not answer", "copydesk up starts it")]
+
+
+async def _endpoint(settings: Settings) -> list[Finding]:
+    """An engine that somebody else runs, and a line for each thing that it cannot do."""
+    try:
+        async with ModelClient.of(settings) as client:
+            abilities = await client.abilities()
+    except EngineUnavailable as error:
+        return [Finding("endpoint", False, settings.endpoint, f"{error} Is it up? Is COPYDESK_ENDPOINT right?")]
+    except CopydeskError as error:
+        return [Finding("endpoint", False, settings.endpoint, str(error))]
+    base = f", base model {abilities.base}" if abilities.base else ""
+    there = Finding("endpoint", True, f"{settings.endpoint} answers{base}")
+    return [there, *(Finding("endpoint", False, lack, step) for lack, step in abilities.lacks())]
 
 
 async def _slack(settings: Settings) -> Finding:

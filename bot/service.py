@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from bot.app import Desk, serve
-from serving.client import ModelClient
+from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, until_signal
 from serving.registry import Registry
 from serving.settings import Settings
@@ -26,12 +26,12 @@ async def run_service(
     """
     stop = stop or until_signal()
     store = Store(settings.database)
-    async with ModelClient(settings.endpoint) as client:
+    async with ModelClient.of(settings) as client:
         desk = Desk(settings, store, client, Registry(store, settings.copydesk_leads))
-        tasks = [asyncio.create_task(serve(desk, stop), name="bot")]
         if settings.copydesk_endpoint:
-            log.info("Drafts come from %s; adapters must be loadable there.", settings.copydesk_endpoint)
-        else:
+            await _introduce(client)
+        tasks = [asyncio.create_task(serve(desk, stop), name="bot")]
+        if not settings.copydesk_endpoint:
             engine = Engine(settings, store, on_state or _log_state)
             tasks.append(asyncio.create_task(engine.run(stop), name="engine"))
         try:
@@ -42,6 +42,22 @@ async def run_service(
             await asyncio.wait(tasks)
         for task in tasks:
             task.result()
+
+
+async def _introduce(client: ModelClient) -> None:
+    """Say at start what an engine of somebody else's cannot do.
+
+    Raises:
+        CopydeskError: it refuses the key, or does not serve the base model; neither passes by itself.
+    """
+    try:
+        abilities = await client.abilities()
+    except EngineUnavailable as error:
+        log.warning("%s Requests wait until %s is back.", error, client.endpoint)
+        return
+    log.info("Drafts come from %s, base model %s.", client.endpoint, abilities.base or "unknown")
+    for lack, step in abilities.lacks():
+        log.warning("%s: %s (%s)", client.endpoint, lack, step)
 
 
 def _log_state(state: str) -> None:

@@ -14,11 +14,14 @@ import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from serving.endpoint import NO_SUCH_ROUTE, OURS, Abilities, ask
 from serving.records import CopydeskError, Version
+from serving.settings import Settings
 from serving.store import BASE
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
+BUSY = (408, 425, 429)  # of a gateway; worth another try, as a 5xx is
 
 
 class EngineUnavailable(CopydeskError):  # noqa: N818  (a state of the engine, not a fault of the caller)
@@ -57,11 +60,15 @@ class ModelClient:
     """Chat completions and adapters of one endpoint.
 
     Args:
-        endpoint: "http://host:port" or "unix:///path/of/a/socket".
+        endpoint: "http://host:port", with or without "/v1", or "unix:///path/of/a/socket".
+        abilities: what it can do; None asks it at the first need.
+        base: the base model's name there, where it is asked and lists several.
     """
 
-    def __init__(self, endpoint: str, key: str = "none") -> None:
+    def __init__(self, endpoint: str, key: str = "", abilities: Abilities | None = OURS, base: str = "") -> None:
         self.endpoint = endpoint
+        self._abilities = abilities
+        self._base = base
         url = urlsplit(endpoint)
         transport = httpx2.AsyncHTTPTransport(uds=url.path) if url.scheme == "unix" else None
         base = "http://engine" if url.scheme == "unix" else endpoint.removesuffix("/").removesuffix("/v1")
@@ -70,8 +77,15 @@ class ModelClient:
             base_url=base,
             timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=None),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
         )
-        self._openai = AsyncOpenAI(api_key=key, base_url=f"{base}/v1", http_client=self._http, max_retries=0)
+        self._openai = AsyncOpenAI(api_key=key or "none", base_url=f"{base}/v1", http_client=self._http, max_retries=0)
+
+    @classmethod
+    def of(cls, settings: Settings) -> ModelClient:
+        """The client of this desk's endpoint; one that somebody else runs is asked what it can do."""
+        abilities = None if settings.copydesk_endpoint else OURS
+        return cls(settings.endpoint, settings.copydesk_endpoint_key, abilities, base=settings.copydesk_endpoint_model)
 
     async def __aenter__(self) -> ModelClient:
         return self
@@ -84,6 +98,13 @@ class ModelClient:
     async def close(self) -> None:
         await self._openai.close()
 
+    async def abilities(self) -> Abilities:
+        """What the endpoint can do; raises as `complete` does."""
+        if self._abilities is None:
+            with _translated():
+                self._abilities = await ask(self._http, self._base)
+        return self._abilities
+
     async def stream(
         self, messages: list[dict[str, str]], model: str, sampling: Sampling
     ) -> AsyncIterator[Piece | Completion]:
@@ -93,13 +114,19 @@ class ModelClient:
             EngineUnavailable: nobody answers, or the stream breaks off; nothing of it counts.
             CopydeskError: the endpoint refuses the request (unknown model, prompt too long).
         """
+        abilities = await self.abilities()
+        if not abilities.streams:
+            whole = await self.complete(messages, model, sampling)
+            yield Piece(whole.text)
+            yield whole
+            return
         started = time.monotonic()
         first: float | None = None
         parts: list[str] = []
         finish, usage = "", None
         with _translated():
             chunks = await self._openai.chat.completions.create(
-                model=model,
+                model=abilities.model_of(model),
                 messages=_typed(messages),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -131,10 +158,11 @@ class ModelClient:
 
     async def complete(self, messages: list[dict[str, str]], model: str, sampling: Sampling) -> Completion:
         """The whole completion; raises as `stream` does."""
+        abilities = await self.abilities()
         started = time.monotonic()
         with _translated():
             answer = await self._openai.chat.completions.create(
-                model=model,
+                model=abilities.model_of(model),
                 messages=_typed(messages),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -159,17 +187,36 @@ class ModelClient:
 
     async def healthy(self) -> bool:
         try:
-            return (await self._http.get("/health", timeout=CONNECT_TIMEOUT_S)).status_code == 200
+            status = (await self._http.get("/health", timeout=CONNECT_TIMEOUT_S)).status_code
+            if status in NO_SUCH_ROUTE:  # a gateway
+                status = (await self._http.get("/v1/models", timeout=CONNECT_TIMEOUT_S)).status_code
+            return status == 200
         except httpx2.HTTPError:
             return False
+
+    async def knows(self, name: str) -> bool:
+        """Whether the endpoint serves a version already.
+
+        Raises:
+            CopydeskError: it does not, and never will: it loads no adapters.
+        """
+        if name in await self.models():
+            return True
+        if not (await self.abilities()).loads:
+            raise CopydeskError(
+                f"The endpoint does not serve {name} and loads no adapters; ask who runs it to load it.",
+                code="endpoint_loads_none",
+                version=name,
+            )
+        return False
 
     async def ensure_loaded(self, version: Version) -> None:
         """Make a version known by its name and path, once. The name is never reused for other files.
 
         Raises:
-            CopydeskError: the endpoint refuses the adapter.
+            CopydeskError: the endpoint refuses the adapter, or loads none at all.
         """
-        if version.name in await self.models():
+        if await self.knows(version.name):
             return
         await self._adapter("load_lora_adapter", {"lora_name": version.name, "lora_path": version.path}, version.name)
 
@@ -198,7 +245,9 @@ class _translated:  # noqa: N801  (used as a verb)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, openai.APIStatusError) and error.status_code < 500:
+        if isinstance(error, openai.APIStatusError) and error.status_code < 500 and error.status_code not in BUSY:
             raise CopydeskError(f"The engine refused the request: {error.message[:300]}") from error
         if isinstance(error, openai.APIError | httpx2.HTTPError):
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
+        if isinstance(error, ValueError):  # no UTF-8, or no JSON, from a gateway in trouble
+            raise EngineUnavailable(f"The engine's answer cannot be read ({error.__class__.__name__}).") from error

@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     copydesk_home: Path = Field(default=Path("var"), description="database, adapters, models, logs")
     copydesk_model: str = Field(default=EMBEDDED_MODEL, description="base model: a name or a directory")
     copydesk_endpoint: str = Field(default="", description="an engine that somebody else runs; empty starts our own")
+    copydesk_endpoint_key: str = Field(default="", repr=False, description="its API key, where it wants one")
+    copydesk_endpoint_model: str = Field(
+        default="", description="the base model's name there, where it lists several models"
+    )
     copydesk_channel: str = Field(default="", description="Slack channel id that scorecards are posted to")
     copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Slack user ids that may promote"

@@ -9,12 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from cards import example_card
 from openai_double import EngineDouble
 
 from bot.app import Desk, serve
 from bot.sandbox import People, Person, Sandbox
+from serving.card import Verdict
 from serving.client import ModelClient
-from serving.registry import Registry
+from serving.records import Version
+from serving.registry import Registry, digest_of
 from serving.settings import Settings
 from serving.store import Store
 
@@ -47,6 +50,24 @@ class World:
 
 def offers(message: dict[str, Any], action_id: str) -> bool:
     return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))
+
+
+def scored(it: World) -> Version:
+    """A version with files on disk and a finished scorecard."""
+    directory = it.settings.adapters / "copy-0001"
+    directory.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (directory / name).write_text(name)
+    round = it.store.start_round({"name": "default"}, [], "d")
+    digest = digest_of(directory)
+    version = it.store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model="m")
+    body = example_card(Verdict.PASS).to_json() | {"digest": digest}
+    chart = it.settings.copydesk_home / body["chart"]
+    chart.parent.mkdir()
+    chart.write_bytes(b"a picture")
+    card = it.store.start_scorecard(version.name, baseline="base", suite="en", seed=1)
+    it.store.finish_scorecard(card.id, body)
+    return version
 
 
 @asynccontextmanager

@@ -4,43 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 @dataclass
 class Answer:
-    """A completion in pieces. `breaks_after` ends the connection after so many pieces, as a killed engine does."""
+    """A completion in pieces. `breaks_after` ends the connection after so many pieces, as a killed engine does.
 
-    pieces: tuple[str, ...]
+    Attributes:
+        raw: sent in the place of the pieces, as it is, with `status`.
+    """
+
+    pieces: tuple[str, ...] = ()
     pause: float = 0.0
     breaks_after: int | None = None
+    raw: bytes = b""
+    status: int = 200
 
 
 @dataclass
 class EngineDouble:
+    """vLLM's protocol; without `loads`, `streams` or `health` that of a gateway in front of it.
+
+    Attributes:
+        key: what it wants as a bearer token; "" wants none.
+    """
+
     answers: list[Answer] = field(default_factory=list)
     default: Answer = field(default_factory=lambda: Answer(("Warm light ", "for late pages. ", "Try it tonight.")))
     asked: list[dict[str, Any]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=lambda: ["base"])
     url: str = ""
+    key: str = ""
+    loads: bool = True
+    streams: bool = True
+    health: bool = True
+    port: int = 0
 
     async def __aenter__(self) -> EngineDouble:
-        app = web.Application()
-        app.router.add_get("/health", self._health)
+        app = web.Application(middlewares=[self._keyed])
+        if self.health:
+            app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/load_lora_adapter", self._load)
+        if self.loads:
+            app.router.add_post("/v1/load_lora_adapter", self._load)
         app.router.add_post("/v1/chat/completions", self._complete)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *reason: object) -> None:
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _keyed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": {"message": "Incorrect API key"}}, status=401)
+        return await handler(request)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
@@ -50,13 +78,20 @@ class EngineDouble:
         return web.json_response({"object": "list", "data": data})
 
     async def _load(self, request: web.Request) -> web.Response:
-        self.loaded.append((await request.json())["lora_name"])
+        order = await request.json()
+        if "lora_name" not in order:
+            return web.json_response({"error": {"message": "lora_name: Field required"}}, status=400)
+        self.loaded.append(order["lora_name"])
         return web.Response(text="loaded")
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
         answer = self.answers.pop(0) if self.answers else self.default
+        if answer.raw or answer.status != 200:
+            return web.Response(body=answer.raw, status=answer.status, content_type="text/event-stream")
+        if not (self.streams and body.get("stream")):
+            return web.json_response(_whole(body["model"], "".join(answer.pieces)))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for number, piece in enumerate(answer.pieces):
@@ -69,6 +104,12 @@ class EngineDouble:
         await _send(response, body["model"], {}, "stop")
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def _whole(model: str, text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": usage}
 
 
 async def _send(response: web.StreamResponse, model: str, delta: dict[str, Any], finish: str | None = None) -> None:

@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, BRIEF_ZH, World, offers, world
-from cards import example_card
+from bot_world import BRIEF, BRIEF_ZH, offers, scored, world
 from openai_double import Answer
 
-from serving.card import Verdict as CardVerdict
-from serving.records import Decision, PairSource, RatingSource, Verdict, Version
-from serving.registry import digest_of
+from serving.records import Decision, PairSource, RatingSource, Verdict
 
 pytestmark = pytest.mark.socket
 
@@ -146,24 +143,6 @@ async def test_app_home_tells_in_the_persons_language_what_is_live(tmp_path: Pat
         await it.anna.open_dm()
         greeting = await it.anna.wait_message(it.anna.dm)
         assert greeting["text"].startswith("Tell me what to write")
-
-
-def scored(it: World) -> Version:
-    """A version with files on disk and a finished scorecard."""
-    directory = it.settings.adapters / "copy-0001"
-    directory.mkdir(parents=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (directory / name).write_text(name)
-    round = it.store.start_round({"name": "default"}, [], "d")
-    digest = digest_of(directory)
-    version = it.store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model="m")
-    body = example_card(CardVerdict.PASS).to_json() | {"digest": digest}
-    chart = it.settings.copydesk_home / body["chart"]
-    chart.parent.mkdir()
-    chart.write_bytes(b"a picture")
-    card = it.store.start_scorecard(version.name, baseline="base", suite="en", seed=1)
-    it.store.finish_scorecard(card.id, body)
-    return version
 
 
 async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_version(tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ TEXTS = {
     "error_files_changed": (
         "The files of {version} are not those that were trained, so it stays out. Train again: copydesk round run"
     ),
+    "error_endpoint_loads_none": (
+        "{version} cannot go live: the engine that writes here does not know it and takes no new versions. "
+        "Ask whoever runs that engine to load {version}, then press Approve again."
+    ),
     "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
     "error_other": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",
     "error_unexpected": "That did not work, and it is my fault. Try again; the log knows what happened.",

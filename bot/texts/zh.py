@@ -153,6 +153,9 @@ TEXTS = {
     "error_decided_already": "没有变化：<@{user}> 已经对 {version} 做了决定。",
     "error_leads_only": "只有负责人能决定版本：{leads}",
     "error_files_changed": "{version} 的文件和训练出来的不一致，不能上线。请重新训练：copydesk round run",
+    "error_endpoint_loads_none": (
+        "{version} 不能上线：现在写稿的引擎不认识它，也不接收新版本。请让管理该引擎的人先加载 {version}，再点“批准”。"
+    ),
     "error_nothing_before": "现在用的就是基础模型，没有更早的版本可以回退。",
     "error_other": "没做成。过一会儿再试；还不行就把这句话给管理员看：{detail}",
     "error_unexpected": "没做成，是我的问题。请再试一次，日志里有详情。",
