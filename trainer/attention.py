@@ -79,7 +79,8 @@ def segments_attended(
 
         _, offsets, longest = segments
         # The kernel takes grouped heads from torch 2.12 on only; repeating them costs little beside the products.
-        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+        if (group := query.shape[1] // key.shape[1]) > 1:
+            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
         return cast(
             Tensor,
             varlen_attn(query, key, value, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0)),

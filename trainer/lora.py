@@ -1,7 +1,7 @@
 """Fit a LoRA adapter on tokenised pairs and save it as plain PEFT files.
 
-The loop is short because a round is short: it restarts from the base every time, so there is no state to resume. The
-head runs at answer positions only, and nothing is padded with the default recipe.
+A round restarts from the base every time; a killed one goes on from its last checkpoint. The head runs at answer
+positions only, and nothing is padded with the default recipe.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
+from trainer.checkpoint import Checkpoints, Moment
 from trainer.dataset import IGNORED, TrainingData
 from trainer.recipe import Recipe
 from trainer.trunk import Trunk
@@ -128,11 +129,15 @@ def fit(
     recipe: Recipe,
     pad: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoints: Checkpoints | None = None,
+    shrink: int = 1,
 ) -> Fit:
-    """Train the adapter in place. On a CPU the same seed gives the same adapter.
+    """Train the adapter in place. On a CPU the same seed gives the same adapter, also when it is taken up again.
 
     Args:
         pad: the token that fills rows where the recipe pads.
+        checkpoints: where to go on from, and to write to.
+        shrink: hold so many times fewer tokens' activations at once.
 
     Raises:
         CopydeskError: the loss is not a number, or grew to twice what it was.
@@ -145,16 +150,20 @@ def fit(
     dtype = working_dtype(recipe, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     loss_of = objective(model, recipe, pad, max(len(row["input_ids"]) for row in rows))
-    losses: list[float] = []
-    tokens = 0
+    moment = Moment()
     torch.manual_seed(recipe.seed)
+    if checkpoints and (saved := checkpoints.take_up()):
+        moment, tensors = saved
+        optimiser.restore(tensors, len(moment.losses))
+        scaler.load_state_dict(moment.scaler)
+    losses, tokens = list(moment.losses), moment.tokens
     model.train()
-    started = time.perf_counter()
-    for step, batch in enumerate(plan, start=1):
+    started = time.perf_counter() - moment.seconds
+    for step, batch in enumerate(plan[len(losses) :], start=len(losses) + 1):
         chosen = [rows[index] for index in batch]
         answers = sum(label != IGNORED for row in chosen for label in row["labels"][1:])
         loss = 0.0
-        for part in parts_of(chosen, recipe, device):
+        for part in parts_of(chosen, recipe, device, shrink):
             share = loss_of(part) / answers
             scaler.scale(share).backward()
             loss += share.item()
@@ -164,6 +173,8 @@ def fit(
         tokens += sum(len(row["input_ids"]) for row in chosen)
         elapsed = time.perf_counter() - started
         on_progress(Progress(step, len(plan), loss, tokens / elapsed, elapsed / step * (len(plan) - step)))
+        if checkpoints and step < len(plan) and checkpoints.due():
+            checkpoints.save(Moment(losses, tokens, elapsed, scaler.state_dict()), optimiser.tensors())
     parameters = list(model.parameters())
     return Fit(
         losses=tuple(losses),
@@ -212,6 +223,31 @@ class Masters:
             torch._foreach_copy_(self.parameters, self.masters)
 
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next step depends on, by names such as "3.exp_avg"."""
+        found = {f"{number}.master": master.detach() for number, master in enumerate(self.masters)}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            found |= {f"{number}.{name}": value for name, value in state.items()}
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Stand where `tensors` were taken, after so many steps."""
+        state: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(self.masters))}
+        for key, value in tensors.items():
+            number, _, name = key.partition(".")
+            state[int(number)][name] = value
+        with torch.no_grad():
+            for parameter, master, own in zip(self.parameters, self.masters, state.values(), strict=True):
+                master.copy_(own.pop("master"))
+                parameter.copy_(master)
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.schedule.last_epoch = steps
+        for group, base, factor in zip(
+            self.optimiser.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(steps)
+
+
 def learning_rate_of(recipe: Recipe, steps: int) -> Callable[[int], float]:
     """The factor on the learning rate at each step: up over the warm-up, then down to 0 at the end."""
     warm_up = round(recipe.warm_up * steps)
@@ -241,9 +277,9 @@ def batches(rows: Sequence[Row], recipe: Recipe) -> list[list[int]]:
     return plan
 
 
-def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device) -> list[list[Row]]:
+def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device, shrink: int = 1) -> list[list[Row]]:
     """A step's rows, cut where they would need too much memory at once."""
-    limit = STREAM_TOKENS[device.type]
+    limit = STREAM_TOKENS[device.type] // shrink
     longest = recipe.max_tokens if recipe.batching == "padded" else max(len(row["input_ids"]) for row in chosen)
     parts: list[list[Row]] = [[]]
     filled = 0
@@ -261,7 +297,7 @@ def objective(
     model: torch.nn.Module, recipe: Recipe, pad: int, longest: int
 ) -> Callable[[list[Row]], Tensor]:
     """What a step minimises: the summed loss of some rows, on the fastest path that computes it exactly."""
-    if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model):
+    if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model, longest):
         trunk = Trunk(model, compiled=next(model.parameters()).is_cuda)
         return partial(trunk.loss, longest=longest)
     return partial(summed_loss, model, recipe=recipe, pad=pad)

@@ -1,18 +1,18 @@
-"""The decoder layers of Llama-like models, with frozen projections that share an input fused into one matrix.
+"""The decoder layers of Llama-like models over packed rows: the same arithmetic as the model's own, in fewer passes.
 
-The same arithmetic as the model's own forward with its adapter, in fewer and larger matrix products: q, k and v are one
-product, gate and up another, and the adapters of both read their input once. On a GPU each layer's element-wise work is
-compiled, and the products go straight to the library, each adding onto its adapter's part where that lies already.
+Projections that read the same input share one operation: their adapters read it once, and each matrix product adds
+onto what lies there already, the adapter's part on the way forward and the other projections' gradients on the way
+back. On a GPU the element-wise work between the products is compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Segments, segments_attended
@@ -20,106 +20,149 @@ from trainer.dataset import IGNORED
 
 Row = dict[str, list[int]]
 
-GROUPS = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("self_attn", ("o_proj",)))
-GROUPS += (("mlp", ("gate_proj", "up_proj")), ("mlp", ("down_proj",)))
+GROUPS = (
+    ("self_attn", ("q_proj", "k_proj", "v_proj")),
+    ("self_attn", ("o_proj",)),
+    ("mlp", ("gate_proj", "up_proj")),
+    ("mlp", ("down_proj",)),
+)
 NORMS = ("input_layernorm", "post_attention_layernorm")
+FAMILIES = ("llama", "mistral", "qwen2")  # RMS norms, rotary positions, a gated SiLU, and nothing else
 HEAD_ROWS = 2048  # answer positions whose logits exist at once
 
 
 @torch.library.custom_op("copydesk::adapted", mutates_args=())
-def adapted(x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x @ weightᵀ + (x @ aᵀ) @ bᵀ, and x @ aᵀ. x: [tokens, in], weight: [out, in], a: [rank, in], b: [out, rank]."""
+def adapted(x: Tensor, weights: list[Tensor], scales: list[Tensor], a: Tensor, b: list[Tensor]) -> list[Tensor]:
+    """Per projection x @ weightᵀ + (x @ aᵀ) @ bᵀ, and last x @ aᵀ.
+
+    Args:
+        x: [tokens, in].
+        weights: frozen, [out, in] each, or 4-bit blocks with their `scales`.
+        a: the adapters of all projections, [all ranks, in].
+        b: [out, rank] each; rank 0 where a projection has no adapter.
+    """
     inner = x @ a.t()
-    out = inner @ b.t()
-    # The product adds onto what is there, so the adapter's part costs no pass over memory of its own.
-    return out.addmm_(x, weight.t()), inner
+    outs, at = [], 0
+    for index, up in enumerate(b):
+        weight, rank = _dense(x, weights, scales, b, index), up.shape[1]
+        if rank:
+            outs.append((inner[:, at : at + rank] @ up.t()).addmm_(x, weight.t()))
+        else:
+            outs.append(x @ weight.t())
+        at += rank
+    return [*outs, inner]
 
 
 @adapted.register_fake
-def _(x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[0], weight.shape[0]), x.new_empty(x.shape[0], a.shape[0])
+def _(x: Tensor, weights: list[Tensor], scales: list[Tensor], a: Tensor, b: list[Tensor]) -> list[Tensor]:
+    return [x.new_empty(x.shape[0], part.shape[0]) for part in (*b, a)]
 
 
 @torch.library.custom_op("copydesk::adapted_backward", mutates_args=())
 def adapted_backward(
-    grad: Tensor, x: Tensor, inner: Tensor, weight: Tensor, a: Tensor, b: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, a and b."""
-    through = grad @ b
-    grad_x = (through @ a).addmm_(grad, weight)
-    return grad_x, through.t() @ x, grad.t() @ inner
+    grads: list[Tensor],
+    x: Tensor,
+    inner: Tensor,
+    weights: list[Tensor],
+    scales: list[Tensor],
+    a: Tensor,
+    b: list[Tensor],
+) -> list[Tensor]:
+    """The gradients of x, of a and of each b."""
+    through = torch.cat([grad @ up for grad, up in zip(grads, b, strict=True)], 1)
+    grad_x = through @ a
+    grad_b, at = [], 0
+    for index, (grad, up) in enumerate(zip(grads, b, strict=True)):
+        grad_x.addmm_(grad, _dense(x, weights, scales, b, index))
+        grad_b.append(grad.t() @ inner[:, at : at + up.shape[1]])
+        at += up.shape[1]
+    return [grad_x, through.t() @ x, *grad_b]
 
 
 @adapted_backward.register_fake
-def _(grad: Tensor, x: Tensor, inner: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
+def _(
+    grads: list[Tensor],
+    x: Tensor,
+    inner: Tensor,
+    weights: list[Tensor],
+    scales: list[Tensor],
+    a: Tensor,
+    b: list[Tensor],
+) -> list[Tensor]:
+    return [torch.empty_like(part, memory_format=torch.contiguous_format) for part in (x, a, *b)]
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, a, b = inputs
-    ctx.save_for_backward(x, output[1], weight, a, b)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, weights, scales, a, b = inputs
+    ctx.counts = (len(weights), len(scales))
+    ctx.save_for_backward(x, output[-1], a, *weights, *scales, *b)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-    x, inner, weight, a, b = ctx.saved_tensors
-    grad_x, grad_a, grad_b = adapted_backward(grad.contiguous(), x, inner, weight, a, b)
-    return grad_x, None, grad_a, grad_b
+def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    x, inner, a, *rest = ctx.saved_tensors
+    products, scaled = ctx.counts
+    weights, scales, b = rest[:products], rest[products : products + scaled], rest[products + scaled :]
+    grad_x, grad_a, *grad_b = adapted_backward(
+        [grad.contiguous() for grad in grads[:-1]], x, inner, weights, scales, a, b
+    )
+    return grad_x, [None] * products, [None] * scaled, grad_a, grad_b
 
 
 torch.library.register_autograd("copydesk::adapted", _backward, setup_context=_save)
 
 
-class Projection:
-    """Projections that read the same input, as one frozen weight and one adapter.
+def _dense(x: Tensor, weights: list[Tensor], scales: list[Tensor], b: list[Tensor], index: int) -> Tensor:
+    """A frozen weight as a matrix; 4-bit blocks are unpacked for one product and forgotten."""
+    if not scales:
+        return weights[index]
+    shape = (b[index].shape[0], x.shape[1])
+    return cast(
+        Tensor,
+        torch.ops.bitsandbytes.dequantize_4bit(weights[index], scales[index], BLOCK, "nf4", shape, x.dtype),
+    )
 
-    Attributes:
-        weight: [out, in], frozen; the modules' own weights become views of it.
-        adapters: per module, its LoRA A [rank, in], B [out, rank] and scaling, or None.
-    """
 
-    def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
-        bases = [cast(torch.nn.Linear, getattr(module, "base_layer", module)) for module in modules]
-        self.sizes = [base.out_features for base in bases]
-        self.adapters = [_adapter(module) for module in modules]
-        biases = [base.bias for base in bases]
-        self.bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases])
-        self.weight = bases[0].weight.detach()
-        if len(bases) > 1:
-            self.weight = torch.cat([base.weight.detach() for base in bases])
-            for base, part in zip(bases, self.weight.split(self.sizes), strict=True):
-                base.weight = torch.nn.Parameter(part, requires_grad=False)
+BLOCK = 64  # weights that share a scale, bitsandbytes' own choice
 
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """Weight, bias, A [all ranks, in] and scaled B [out, all ranks]; B is block-diagonal."""
-        if not any(self.adapters):
-            return self.weight, self.bias, None, None
-        blocks = []
-        for size, adapter in zip(self.sizes, self.adapters, strict=True):
-            blocks.append(adapter[1] * adapter[2] if adapter else self.weight.new_zeros(size, 0))
-        a = [adapter[0] for adapter in self.adapters if adapter]
-        if len(blocks) == 1:
-            return self.weight, self.bias, a[0], blocks[0]
-        return self.weight, self.bias, torch.cat(a), torch.block_diag(*blocks)
+
+class Projections(NamedTuple):
+    """Frozen projections that read the same input, with their adapters; see `adapted`."""
+
+    weights: list[Tensor]
+    scales: list[Tensor]
+    biases: list[Tensor | None]
+    a: Tensor
+    b: list[Tensor]
+
+    @classmethod
+    def of(cls, modules: Sequence[torch.nn.Module]) -> Projections:
+        """From linear modules, plain or wrapped by PEFT. To be made anew for each row, since it holds A and B."""
+        bases = [cast(Any, getattr(module, "base_layer", module)) for module in modules]
+        adapters = [_adapter(module) for module in modules]
+        a = [adapter[0] for adapter in adapters if adapter]
+        like = next((part for part in a), bases[0].weight)
+        return cls(
+            weights=[base.weight.data for base in bases],
+            scales=[base.weight.quant_state.absmax for base in bases if hasattr(base.weight, "quant_state")],
+            biases=[base.bias for base in bases],
+            a=torch.cat(a) if a else like.new_empty(0, bases[0].in_features),
+            b=[
+                adapter[1] * adapter[2] if adapter else like.new_empty(base.out_features, 0)
+                for adapter, base in zip(adapters, bases, strict=True)
+            ],
+        )
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        *outs, _ = adapted(x, self.weights, self.scales, self.a, self.b)
+        return [out if bias is None else out + bias for out, bias in zip(outs, self.biases, strict=True)]
 
 
 def _adapter(module: torch.nn.Module) -> tuple[Tensor, Tensor, float] | None:
     if not hasattr(module, "lora_A"):
         return None
-    (name,) = cast(Any, module).active_adapters
     wrapped = cast(Any, module)
+    (name,) = wrapped.active_adapters
     return wrapped.lora_A[name].weight, wrapped.lora_B[name].weight, float(wrapped.scaling[name])
-
-
-Tensors = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-
-
-def project(x: Tensor, tensors: Tensors) -> Tensor:
-    weight, bias, a, b = tensors
-    if a is None or b is None:
-        return linear(x, weight, bias)
-    out, _ = adapted(x, weight, a, b)
-    return out if bias is None else out + bias
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -129,19 +172,19 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions. x: [tokens, heads, head size]; cos and sin: [tokens, 1, head size]."""
-    left, right = x.chunk(2, -1)
-    return x * cos + torch.cat((-right, left), -1) * sin
+    """Rotary positions. x: [tokens, heads, head size]; cos and sin: [tokens, 1, head size], sin negative in the first
+    half, so that swapping the halves is an index and no copy."""
+    return x * cos + x.unflatten(-1, (2, -1)).flip(-2).flatten(-2) * sin
 
 
 def decoder_layer(
     hidden: Tensor,
     norms: tuple[Tensor, Tensor],
-    projections: tuple[Tensors, Tensors, Tensors, Tensors],
+    projections: tuple[Projections, Projections, Projections, Projections],
     cos: Tensor,
     sin: Tensor,
     segments: Segments,
-    heads: tuple[int, int, int],
+    head_size: int,
     epsilon: float,
     kept: Tensor | None,
 ) -> Tensor:
@@ -149,25 +192,25 @@ def decoder_layer(
 
     Args:
         hidden: [tokens, hidden size].
-        heads: query heads, key-value heads, head size.
         kept: positions that anybody looks at afterwards; None keeps all.
     """
-    queries, keys, size = heads
-    qkv = project(rms_norm(hidden, norms[0], epsilon), projections[0]).unflatten(-1, (queries + 2 * keys, size))
-    query, key, value = qkv.split((queries, keys, keys), 1)
+    qkv, out, gate_up, down = projections
+    query, key, value = (
+        part.unflatten(-1, (-1, head_size)) for part in qkv.outputs(rms_norm(hidden, norms[0], epsilon))
+    )
     mixed = segments_attended(rotated(query, cos, sin), rotated(key, cos, sin), value, segments).flatten(1)
     if kept is not None:
         mixed, hidden = mixed[kept], hidden[kept]
-    hidden = hidden + project(mixed, projections[1])
-    gate, up = project(rms_norm(hidden, norms[1], epsilon), projections[2]).chunk(2, -1)
-    return hidden + project(silu(gate) * up, projections[3])
+    hidden = hidden + out.outputs(mixed)[0]
+    gate, up = gate_up.outputs(rms_norm(hidden, norms[1], epsilon))
+    return hidden + down.outputs(silu(gate) * up)[0]
 
 
 class Trunk:
     """A model's layers, ready to train its adapter on packed rows.
 
     Args:
-        model: a PEFT model over a Llama-like one; its projections' weights become views of fused ones.
+        model: a PEFT model over a Llama-like one.
         compiled: compile the layers' element-wise work; pays on a GPU, and takes some seconds at the first row.
         checkpointed: keep each layer's input only and compute the rest again on the way back.
     """
@@ -175,35 +218,25 @@ class Trunk:
     def __init__(self, model: torch.nn.Module, *, compiled: bool = False, checkpointed: bool = False) -> None:
         inner = cast(Any, model).get_base_model()
         self.body = inner.model
-        self.config = inner.config.get_text_config()
+        self.epsilon = float(inner.config.get_text_config().rms_norm_eps)
         self.head: Tensor = inner.get_output_embeddings().weight.detach()
+        self.head_size = int(self.body.layers[0].self_attn.head_dim)
         self.checkpointed = checkpointed
-        self.layers = [
-            (
-                tuple(getattr(layer, norm).weight for norm in NORMS),
-                tuple(Projection([getattr(getattr(layer, part), name) for name in names]) for part, names in GROUPS),
-            )
-            for layer in self.body.layers
-        ]
-        attention = self.body.layers[0].self_attn
-        size = int(attention.head_dim)
-        self.heads = (self.config.num_attention_heads, self.config.num_key_value_heads, size)
-        self.layer = torch.compile(decoder_layer, dynamic=True) if compiled else decoder_layer
+        self.layer: Callable[..., Tensor] = torch.compile(decoder_layer, dynamic=True) if compiled else decoder_layer
         self.head_loss = torch.compile(_head_loss, dynamic=True) if compiled else _head_loss
 
     @staticmethod
-    def fits(model: torch.nn.Module) -> bool:
-        """Whether the layers are what this module computes: RMS norms, rotary positions, a gated SiLU."""
-        inner = cast(Any, model).get_base_model()
-        layers = getattr(getattr(inner, "model", None), "layers", [])
-        return inner.config.model_type in ("llama", "mistral", "qwen2") and len(layers) > 0
+    def fits(model: torch.nn.Module, longest: int) -> bool:
+        """Whether this is all that the model's layers do to pairs of up to so many tokens."""
+        config = cast(Any, model).get_base_model().config
+        return config.model_type in FAMILIES and (getattr(config, "sliding_window", None) or longest) >= longest
 
     def loss(self, rows: Sequence[Row], longest: int) -> Tensor:
         """Cross-entropy summed over the answer tokens of some pairs, none of which is longer than `longest`."""
         device = self.head.device
         ids = torch.tensor([token for row in rows for token in row["input_ids"]])
-        # What follows a position is what it must predict; a pair's first label is IGNORED, so no pair predicts the next.
-        labels = torch.tensor([label for row in rows for label in row["labels"]][1:] + [IGNORED])
+        # What follows a position is what it must predict; a pair's first label is IGNORED, so none predicts the next.
+        labels = torch.tensor([*(label for row in rows for label in row["labels"]), IGNORED][1:])
         lengths = [len(row["input_ids"]) for row in rows]
         positions = torch.cat([torch.arange(length) for length in lengths])
         segments = Segments.of(lengths, device, longest)
@@ -211,42 +244,41 @@ class Trunk:
             segments = segments._replace(lengths=())
         kept = (labels != IGNORED).nonzero()[:, 0]
         hidden = self.hidden(ids.to(device), positions.to(device), segments, kept.to(device))
-        return self.summed_loss(hidden, labels[kept].to(device))
+        return cast(Tensor, _SummedLoss.apply(hidden, self.head, labels[kept].to(device), self.head_loss))
 
     def hidden(self, ids: Tensor, positions: Tensor, segments: Segments, kept: Tensor) -> Tensor:
         """The normed hidden states at some positions, [kept, hidden size]. ids and positions: [tokens]."""
-        embedded = self.body.embed_tokens(ids)
-        cos, sin = self.body.rotary_emb(embedded[None], positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None]
-        hidden, last = embedded, len(self.layers) - 1
-        for index, (norms, projections) in enumerate(self.layers):
-            tensors = tuple(projection.tensors for projection in projections)
-            # Nobody looks at the prompt's outputs of the last layer, so they are not computed.
-            arguments = (norms, tensors, cos, sin, segments, self.heads, self.config.rms_norm_eps)
-            looked_at = kept if index == last else None
+        hidden: Tensor = self.body.embed_tokens(ids)
+        cos, sin = self.body.rotary_emb(hidden[None], positions[None])
+        cos, sin = cos[0, :, None], sin[0, :, None].clone()
+        sin[..., : self.head_size // 2].neg_()
+        for layer in self.body.layers:
+            arguments = (
+                tuple(getattr(layer, norm).weight for norm in NORMS),
+                tuple(
+                    Projections.of([getattr(getattr(layer, part), name) for name in names]) for part, names in GROUPS
+                ),
+                *(cos, sin, segments, self.head_size, self.epsilon),
+                # Nobody looks at the prompt's outputs of the last layer, so they are not computed.
+                kept if layer is self.body.layers[-1] else None,
+            )
             if self.checkpointed:
-                hidden = checkpoint(self.layer, hidden, *arguments, looked_at, use_reentrant=False)
+                hidden = cast(Tensor, checkpoint(self.layer, hidden, *arguments, use_reentrant=False))
             else:
-                hidden = self.layer(hidden, *arguments, looked_at)
-        return rms_norm(hidden, self.body.norm.weight, self.config.rms_norm_eps)
-
-    def summed_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy over the vocabulary, summed; the logits of HEAD_ROWS positions exist at once."""
-        return cast(Tensor, _SummedLoss.apply(hidden, self.head, targets, self.head_loss))
+                hidden = self.layer(hidden, *arguments)
+        return rms_norm(hidden, self.body.norm.weight, self.epsilon)
 
 
 def _head_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The summed loss and its gradient with respect to the logits [positions, vocabulary]."""
     wide = logits.float()
-    shares = wide.softmax(-1)
     loss = wide.logsumexp(-1) - wide.gather(1, targets[:, None])[:, 0]
-    columns = torch.arange(logits.shape[1], device=logits.device)
-    grad = shares - (columns[None] == targets[:, None]).to(shares.dtype)
-    return loss.sum(), grad.to(logits.dtype)
+    wanted = torch.arange(logits.shape[1], device=logits.device)[None] == targets[:, None]
+    return loss.sum(), (wide.softmax(-1) - wanted.to(wide.dtype)).to(logits.dtype)
 
 
 class _SummedLoss(torch.autograd.Function):
-    """The head is frozen, so its gradient is known with the loss and the logits never outlive it."""
+    """The head is frozen, so its gradient is known together with the loss, and no logits outlive their chunk."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, head_loss: Any) -> Tensor:
