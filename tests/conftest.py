@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from serving.exchange import starter_pairs
 from serving.model import base_model_path
 from serving.settings import Settings
 from serving.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,3 +33,42 @@ def store(settings: Settings) -> Store:
 def base_model() -> Path:
     """The embedded model, unpacked once into var/ where the product keeps it."""
     return Path(base_model_path(Settings(_env_file=None, copydesk_home=ROOT / "var")))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import save_tiny  # torch takes seconds to load, and most tests do not need it
+
+    path = tmp_path_factory.mktemp("tiny")
+    save_tiny(base_model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
+    from trainer.lora import load_tokenizer
+
+    return load_tokenizer(str(tiny_model))
+
+
+@pytest.fixture
+def desk(settings: Settings, tiny_model: Path) -> Settings:
+    """Settings whose base is the tiny model."""
+    return settings.model_copy(update={"copydesk_model": str(tiny_model)})
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    store.add_pairs(starter_pairs("en")[:24])
+    return store
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """The tiny model is too small to share."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

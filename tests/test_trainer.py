@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,79 +18,20 @@ import torch
 from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from tiny import EXACT, pair, starter_data
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from serving.exchange import starter_pairs
 from serving.prompt import task_messages
-from serving.records import CopydeskError, Pair, PairSource, PairStatus, RoundState, Split, Task
+from serving.records import CopydeskError, Pair, PairSource, RoundState, Split, Task
 from serving.registry import verify
 from serving.settings import Settings
 from serving.store import NewPair, Store
 from trainer import lora
-from trainer.dataset import IGNORED, TrainingData, end_token, prompt_tokens, training_data
+from trainer.dataset import IGNORED, end_token, prompt_tokens, training_data
 from trainer.recipe import ARTICLE, DEFAULT, Recipe
 from trainer.rounds import FACTS, run_round
 
-EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=8, min_steps=0)
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tiny model is too small to share
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tiny_model(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers with random weights and grouped heads, and the embedded model's tokenizer and chat template."""
-    path = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(base_model)
-    tokenizer.save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def desk(settings: Settings, tiny_model: Path) -> Settings:
-    return settings.model_copy(update={"copydesk_model": str(tiny_model)})
-
-
-@pytest.fixture
-def filled(store: Store) -> Store:
-    store.add_pairs(starter_pairs("en")[:24])
-    return store
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
-    return lora.load_tokenizer(str(tiny_model))
-
-
-def pair(id: int, output: str, instruction: str = "Write product copy for Alder lamp.", input: str = "") -> Pair:
-    task = Task(instruction, input)
-    return Pair(id, task, output, PairSource.IMPORT, PairStatus.ACTIVE, Split.TRAIN, "", None, "")
-
-
-def starter_data(tokenizer: PreTrainedTokenizerBase, count: int = 6) -> TrainingData:
-    pairs = [replace(pair(id, new.output), task=new.task) for id, new in enumerate(starter_pairs("en")[:count], 1)]
-    return training_data(pairs, tokenizer, EXACT.max_tokens)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Data
