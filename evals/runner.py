@@ -15,6 +15,7 @@ from evals.leaks import leaked
 from evals.plan import Call, Plan
 from evals.scorecard import Samples, Subject, make_card
 from serving.client import Completion, EngineUnavailable, ModelClient
+from serving.grades import Grades
 from serving.prompt import task_messages
 from serving.records import CopydeskError, Sample, Scorecard, Version
 from serving.registry import verify
@@ -184,6 +185,7 @@ class Runner:
             training=[pair.output for pair in pairs],
             leaks=leaked(plan.suite.items, [(pair.task, pair.output) for pair in pairs]),
         )
+        Grades(self.store).keep_items(card.suite, {call.item.id: call.item.task for call in plan.calls()})
         chart = Path("scorecards") / f"{card.id}.png"
         _write_whole(self.home / chart, render_chart(found))
         return self.store.finish_scorecard(card.id, replace(found, chart=str(chart)).to_json())

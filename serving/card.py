@@ -6,7 +6,7 @@ values, so that they can be said in any language.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from serving.records import CopydeskError
 
 FORMAT = 1
+GRADES_NEEDED = 20  # texts of the candidate that people must have graded before they count against the checks
+LABELS_NEEDED, KAPPA_NEEDED = 100, 0.6  # before a judge is called calibrated
 
 
 class Verdict(StrEnum):
@@ -30,8 +32,9 @@ class Reason(StrEnum):
     TOO_FEW = "too_few"  # inconclusive: the interval holds the bar (bar, low, high, n)
     BELOW_BAR = "below_bar"  # fail: the whole interval lies below the bar (bar, low, high, n)
     WORSE_THAN_LIVE = "worse_than_live"  # fail (gained, lost, p): briefs that got excellent, or no longer are
-    FORBIDDEN_CLAIM = "forbidden_claim"  # fail (count, total, claim): samples with one, of so many, and the first
+    FORBIDDEN_CLAIM = "forbidden_claim"  # fail (count, total, and of the first its claim, item and product)
     LEAK = "leak"  # fail (count, item): briefs of the suite that the round trained on, and the first
+    PEOPLE_BELOW_BAR = "people_below_bar"  # inconclusive: the checks pass it, people do not (bar, low, high, n)
 
 
 class Caveat(StrEnum):
@@ -91,7 +94,7 @@ class Metric:
     """One text metric.
 
     Attributes:
-        name: "bleu", "rouge1", "rouge2", "rougeL", "chrf", "distinct1" or "distinct2".
+        name: "bleu", "rouge1", "rouge2", "rougeL", "chrf", "distinct1", "distinct2" or "self_bleu".
         value: 0..1.
         ceiling: the same metric of one human reference against the others; None where that has no meaning.
         signature: how it was computed, in sacrebleu's form.
@@ -128,8 +131,42 @@ class BriefStability:
 
 
 @dataclass(frozen=True)
+class Style:
+    """How much the texts of one category sound alike.
+
+    Attributes:
+        texts: one a brief.
+        consistency: mean pairwise cosine of their small words and punctuation, 0..1.
+        ceiling: the same of what people wrote for these briefs.
+    """
+
+    category: str
+    texts: int
+    consistency: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Memorised:
+    """Samples that repeat 13 words (or Han characters) in a row of a training output.
+
+    Attributes:
+        count: of `total` samples.
+        longest: the longest run, in words or Han characters.
+        item_id: of the sample that holds it.
+        words: the run itself.
+    """
+
+    count: int
+    total: int
+    longest: int
+    item_id: str
+    words: str
+
+
+@dataclass(frozen=True)
 class WorstSample:
-    """A text that failed worst, and why in a copywriter's words (English)."""
+    """A text that failed worst, and why in a copywriter's words, in the language of its brief."""
 
     item_id: str
     part: str
@@ -157,6 +194,8 @@ class Arm:
         samples: all samples, both parts.
         tokens: generated.
         seconds: wall clock of generating; 0 where everything was stored already.
+        loose: share of samples that are excellent once asterisks, the first line or the last line are taken off.
+        styles: by category, those with enough texts.
     """
 
     version: str
@@ -173,9 +212,82 @@ class Arm:
     samples: int
     tokens: int
     seconds: float
+    loose: Rate | None = None
+    styles: tuple[Style, ...] = ()
 
     def metric(self, name: str) -> Metric:
         return next(metric for metric in self.metrics if metric.name == name)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cohen's kappa of two graders on the same texts; None where it is not defined."""
+
+    kappa: float | None
+    labels: int
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The blind comparison of candidate and live, in briefs; of several voters the majority decides a brief.
+
+    Attributes:
+        p: of the exact sign test over the briefs that were decided.
+        needed: wins of those that chance does not explain; None when they are too few.
+        closed_early: a lead closed a comparison before all its briefs were voted on.
+    """
+
+    wins: int
+    ties: int
+    losses: int
+    p: float
+    needed: int | None
+    voters: int
+    closed_early: bool
+
+
+@dataclass(frozen=True)
+class People:
+    """What people said, blind. A text counts once: the middle of its grades, of two the worse.
+
+    Attributes:
+        candidate: how many of the graded texts of the candidate are excellent; `live` likewise.
+        checks: how far people's grades agree with those of the checks.
+        duel: None until somebody has voted on everything.
+        voting: people who have begun to compare and are not done.
+    """
+
+    graders: int
+    candidate: Rate
+    live: Rate
+    checks: Agreement
+    duel: Duel | None
+    voting: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judging model said.
+
+    Attributes:
+        candidate: how many of the judged texts of the candidate got only yes; `live` likewise.
+        wins, ties, losses: of the candidate against live, brief by brief.
+        unscored: questions without a usable answer.
+        people: how far the judge agrees with people, over all texts that both have seen.
+    """
+
+    judge: str
+    candidate: Rate
+    live: Rate
+    wins: int
+    ties: int
+    losses: int
+    unscored: int
+    people: Agreement
+
+    @property
+    def calibrated(self) -> bool:
+        return self.people.labels >= LABELS_NEEDED and (self.people.kappa or 0.0) >= KAPPA_NEEDED
 
 
 @dataclass(frozen=True)
@@ -185,12 +297,15 @@ class Card:
     Attributes:
         reason: why the verdict is what it is; `reason_values` fills its sentence.
         bar: the share of excellent samples that the gate asks for.
-        suite: its name, which is also its language.
+        suite: its name.
+        language: of the suite.
         items: briefs of the following part; `briefs` × `repeats` is the stability part.
         live: the baseline's arm; None when the baseline itself was scored.
         excellent_difference: None like `live`; so are the next two.
         worst: of the candidate, the worst first.
-        chart: path of the PNG relative to COPYDESK_HOME; "" without one.
+        chart: path of the PNG relative to COPYDESK_HOME; "" without one. The HTML file stands beside it.
+        memorised: None where no sample repeats a training output.
+        people: what people and a judge said by now; never stored with the card, see `seen_with`. So is `judged`.
     """
 
     version: str
@@ -218,6 +333,21 @@ class Card:
     caveats: tuple[Caveat, ...]
     chart: str = ""
     format: int = FORMAT
+    language: str = "en"
+    memorised: Memorised | None = None
+    people: People | None = None
+    judged: Judged | None = None
+
+    def seen_with(self, people: People | None, judged: Judged | None) -> Card:
+        """The card as it is shown. Enough people who find less than the bar excellent take a pass back."""
+        card = replace(self, people=people, judged=judged)
+        if people is None or self.verdict is not Verdict.PASS:
+            return card
+        found = people.candidate
+        if found.total < GRADES_NEEDED or found.high >= self.bar:
+            return card
+        values = {"bar": self.bar, "low": found.low, "high": found.high, "n": found.total}
+        return replace(card, verdict=Verdict.INCONCLUSIVE, reason=Reason.PEOPLE_BELOW_BAR, reason_values={**values})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
