@@ -146,6 +146,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         await bot.office.identity()
         handler = AsyncSocketModeHandler(bot.app, desk.settings.slack_app_token)
         await handler.connect_async()  # type: ignore[no-untyped-call]
+        desk.checks["slack"] = handler.client.is_connected
     except SlackApiError as error:
         raise CopydeskError(
             f"Slack refuses the tokens ({code_of(error)}); check SLACK_BOT_TOKEN and SLACK_APP_TOKEN."

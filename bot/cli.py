@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from serving import logs
+from serving import trace as tracing
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
 from serving.records import CopydeskError, PairStatus
@@ -89,7 +90,7 @@ def up() -> None:
     if missing:
         names = " and ".join(name.upper() for name in missing)
         raise CopydeskError(f"{names} missing; put them into .env (README, “A real workspace”), or try: copydesk demo")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(settings.copydesk_log)
     asyncio.run(run_service(settings))
 
 
@@ -117,6 +118,20 @@ def doctor(as_json: AsJson = False) -> None:
         _print_table(("", "what", "found", "next step"), rows, "")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def trace(
+    what: Annotated[str, typer.Argument(help="A draft's number, or the link of a Slack message.")],
+    as_json: AsJson = False,
+) -> None:
+    """From a Slack message to its request, draft, version and round, and to what was learned from it."""
+    chains = tracing.trace(_store()[1], what)
+    if as_json:
+        _print_json([chain.to_json() for chain in chains])
+        return
+    for chain in chains:
+        out.print("\n".join(tracing.lines(chain)), markup=False, highlight=False, soft_wrap=True)
 
 
 @round_app.command("run", context_settings=Passed)

@@ -15,6 +15,7 @@ from bot.refusals import code_of
 from bot.replies import Place, Reply, Streaming
 from bot.texts import Words
 from serving.client import Completion, EngineUnavailable, Sampling
+from serving.logs import about
 from serving.prompt import task_messages
 from serving.records import Brief, CopydeskError, Draft, Request, Task
 from serving.store import BASE
@@ -95,6 +96,7 @@ class Drafts:
 
     async def _see_through(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
         """Answer, taking it up again where Slack fails for longer than the client's own retries bridge."""
+        about(request=request.id, channel=request.channel, ts=request.thread_ts)
         for pause in SLACK_PAUSES_S:
             try:
                 return await self._answer(request, resumed=resumed, note=note)
@@ -114,8 +116,10 @@ class Drafts:
                 draft = await asyncio.to_thread(self._store.draft_of, request.id)
                 draft = draft or await self._write(request, brief, reply, words)
                 if draft is not None:
+                    about(draft=draft.id, version=draft.version)
                     await reply.finish(draft.text, draft_blocks(draft, brief, words), draft_footer(draft, brief, words))
                     await asyncio.to_thread(self._store.close_request, request.id)
+                    log.info("Request %d is answered, written in %.1f s.", request.id, draft.total_s)
             finally:
                 reply.leave()
         except SlackApiError as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.locales import Locales
+from bot.outside import Check
 from serving.client import ModelClient
 from serving.records import CopydeskError
 from serving.registry import Registry
@@ -31,6 +32,7 @@ class Desk:
     store: Store
     client: ModelClient
     registry: Registry
+    checks: dict[str, Check] = field(default_factory=dict)  # by part: does it answer now
 
 
 class RefusalError(CopydeskError):

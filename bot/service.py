@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable
 
 from bot.app import Desk, serve
+from bot.outside import Check, outside
 from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, until_signal
+from serving.metrics import Metrics
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.store import Store
@@ -27,21 +29,31 @@ async def run_service(
     stop = stop or until_signal()
     store = Store(settings.database)
     async with ModelClient.of(settings) as client:
-        desk = Desk(settings, store, client, Registry(store, settings.copydesk_leads))
+        checks: dict[str, Check] = {"engine": client.healthy}
+        desk = Desk(settings, store, client, Registry(store, settings.copydesk_leads), checks)
         if settings.copydesk_endpoint:
             await _introduce(client)
         tasks = [asyncio.create_task(serve(desk, stop), name="bot")]
+        engine: Engine | None = None
         if not settings.copydesk_endpoint:
             engine = Engine(settings, store, on_state or _log_state)
+            checks["engine"] = lambda: _serving(engine, client)
             tasks.append(asyncio.create_task(engine.run(stop), name="engine"))
+        metrics = Metrics(store, lambda: engine.restarts if engine else 0)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            async with outside(settings.copydesk_metrics_port, metrics, checks):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Whichever ended first, the other ends in order too: streams closed, the engine stopped.
             stop.set()
             await asyncio.wait(tasks)
         for task in tasks:
             task.result()
+
+
+async def _serving(engine: Engine, client: ModelClient) -> bool:
+    """Healthy is not enough: before it is ready it does not know the live version."""
+    return engine.ready.is_set() and await client.healthy()
 
 
 async def _introduce(client: ModelClient) -> None:

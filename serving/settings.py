@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         default="", description="the base model's name there, where it lists several models"
     )
     copydesk_channel: str = Field(default="", description="Slack channel id that scorecards are posted to")
+    copydesk_metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="/metrics, /ready and /live on 127.0.0.1; 0 is off"
+    )
+    copydesk_log: Literal["text", "json"] = Field(default="text", description="lines for people, or JSON lines")
     copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Slack user ids that may promote"
     )

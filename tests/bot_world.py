@@ -14,6 +14,7 @@ from openai_double import EngineDouble
 
 from bot.app import Desk, serve
 from bot.sandbox import People, Person, Sandbox
+from bot.service import run_service
 from serving.card import Verdict
 from serving.client import ModelClient
 from serving.records import Version
@@ -100,6 +101,22 @@ async def running(it: World) -> AsyncIterator[None]:
         try:
             await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
             yield
+        finally:
+            stop.set()
+            await task
+
+
+@asynccontextmanager
+async def serving_desk(home: Path, engine: EngineDouble, **more: object) -> AsyncIterator[World]:
+    """The whole service, as `copydesk up` runs it, in front of `engine`."""
+    async with world(home, bot=False) as it:
+        it.engine = engine
+        it.settings = it.settings.model_copy(update={"copydesk_endpoint": engine.url, **more})
+        stop = asyncio.Event()
+        task = asyncio.create_task(run_service(it.settings, stop=stop))
+        try:
+            await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
+            yield it
         finally:
             stop.set()
             await task

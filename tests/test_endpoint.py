@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, World, offers, scored, world
+from bot_world import BRIEF, offers, scored, serving_desk
 from openai_double import Answer, EngineDouble
 
 from bot.doctor import examine
-from bot.service import run_service
 from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
 from serving.records import CopydeskError
 from serving.settings import Settings
@@ -25,22 +21,6 @@ GATEWAY = {"loads": False, "streams": False, "health": False}
 
 def client_of(engine: EngineDouble, **settings: str) -> ModelClient:
     return ModelClient.of(Settings(_env_file=None, copydesk_endpoint=engine.url, **settings))
-
-
-@asynccontextmanager
-async def serving_desk(home: Path, engine: EngineDouble, **more: object) -> AsyncIterator[World]:
-    """The whole service, as `copydesk up` runs it, in front of `engine`."""
-    async with world(home, bot=False) as it:
-        it.engine = engine
-        it.settings = it.settings.model_copy(update={"copydesk_endpoint": engine.url, **more})
-        stop = asyncio.Event()
-        task = asyncio.create_task(run_service(it.settings, stop=stop))
-        try:
-            await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
-            yield it
-        finally:
-            stop.set()
-            await task
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
