@@ -18,7 +18,6 @@ from serving.records import Requirements, Task
 
 DATA = Path(__file__).parent / "data"
 PRIMARY = frozenset({"answer", "language", "product", "selling_points", "length", "must_not", "claims"})
-UNITS = {"en": "words", "zh": "characters"}
 _ENGLISH = "the and you your with for of is it to on that this are at from by as its"
 _FOREIGN = "de la el los las que para con una un les des le et pour avec der das und mit für ein eine"
 ENGLISH = frozenset(_ENGLISH.split())
@@ -26,6 +25,53 @@ FOREIGN = frozenset(_FOREIGN.split())
 LONGEST_ACTION_ZH = 24  # Han characters of a sentence that asks; longer ones tell
 SHORT_ACTION_ZH = 12  # a sentence as short as this that names an action surely asks
 FEW_WORDS = 8  # below this, function words say nothing about the language
+
+
+# Why a check failed, in the language of the brief: its writers read that.
+SENTENCES: dict[str, dict[str, str]] = {
+    "en": {
+        "empty": "The answer is empty.",
+        "no_words": "The answer has no words, only emoji or punctuation.",
+        "repeats": "The answer repeats the brief instead of writing the copy.",
+        "language": "The text is not in English.",
+        "product": "The product is not named: {product}.",
+        "selling_points": "Selling points missing: {points}.",
+        "short": "Too short: {count} words, the brief asks for {low}-{high}.",
+        "long": "Too long: {count} words, the brief asks for {low}-{high}.",
+        "must_not": "Uses what the brief says to avoid: {words}.",
+        "claims": "Makes a claim that cannot be proven: {words}.",
+        "emoji": "Emoji: {count} used, the brief asks for {asked}.",
+        "no_emoji": "Emoji: {count} used, the brief asks for none.",
+        "no_action": "The last sentence does not ask the reader to act.",
+        "action": "The last sentence asks the reader to act, which the brief does not want.",
+        "no_list": "The brief asks for a list, the text has none.",
+        "few_lines": "The list has {count} lines for {points} selling points.",
+        "shared_line": "A selling point has no line of its own in the list.",
+        "list": "The brief asks for a paragraph, the text is a list.",
+        "paragraphs": "The brief asks for one paragraph, the text has {count}.",
+    },
+    "zh": {
+        "empty": "没有写出内容。",
+        "no_words": "没有文字，只有表情或标点。",
+        "repeats": "重复了需求，没有写文案。",
+        "language": "不是中文。",
+        "product": "没有写出产品名：{product}。",
+        "selling_points": "缺少卖点：{points}。",
+        "short": "太短：{count} 字，需求是 {low}-{high} 字。",
+        "long": "太长：{count} 字，需求是 {low}-{high} 字。",
+        "must_not": "用了需求要求避免的词：{words}。",
+        "claims": "用了无法证实的说法：{words}。",
+        "emoji": "表情：用了 {count} 个，需求是 {asked} 个。",
+        "no_emoji": "表情：用了 {count} 个，需求是不用。",
+        "no_action": "最后一句没有行动号召。",
+        "action": "最后一句有行动号召，而需求不要。",
+        "no_list": "需求是列表，正文没有列表。",
+        "few_lines": "列表有 {count} 条，卖点有 {points} 个。",
+        "shared_line": "有的卖点在列表里没有单独一条。",
+        "list": "需求是段落，正文是列表。",
+        "paragraphs": "需求是一段，正文有 {count} 段。",
+    },
+}
 
 
 class Grade(StrEnum):
@@ -93,28 +139,49 @@ def score(text: str, task: Task) -> Score:
     return Score(grade, tuple(results))
 
 
+def loose(text: str, task: Task, strict: Score) -> Grade:
+    """The best grade of a text and of itself without asterisks, first line or last line (Zhou et al. 2023).
+
+    It tells a model that wraps good copy ("Sure, here it is:") from one that misses the brief.
+    """
+    if strict.grade is Grade.EXCELLENT:
+        return strict.grade
+    lines = text.strip().splitlines()
+    parts = {"\n".join(part).strip() for part in (lines, lines[1:], lines[:-1], lines[1:-1])}
+    variants = (parts | {part.replace("*", "") for part in parts}) - {text, text.strip(), ""}
+    grades = {strict.grade, *(score(variant, task).grade for variant in variants)}
+    return next(grade for grade in Grade if grade in grades)
+
+
+def _say(task: Task, key: str, **values: object) -> str:
+    return SENTENCES[task.language][key].format(**values)
+
+
 # Each check returns None where the brief does not ask for it, "" where it is met, else the reason.
 
 
 def answer(text: _Text, task: Task) -> str | None:
     if not text.comparable:
-        return "The answer is empty."
+        return _say(task, "empty")
     if not reading.letters(text.raw):
-        return "The answer has no words, only emoji or punctuation."
+        return _say(task, "no_words")
     if _repeats_brief(text, task):
-        return "The answer repeats the brief instead of writing the copy."
+        return _say(task, "repeats")
     return ""
 
 
 def _repeats_brief(text: _Text, task: Task) -> bool:
     """The instruction, or two lines of the brief, stand in the answer word for word."""
-    instruction = reading.comparable(task.instruction)
+    instruction = reading.plain(task.instruction)
     if instruction and instruction in text.comparable:
         return True
     if not task.requirements.product:
-        return bool(task.input.strip()) and reading.comparable(task.input) in text.comparable
-    lines = [reading.comparable(line) for line in task.input.splitlines() if len(line.strip()) >= 6]
-    answers = {reading.comparable(line) for line in text.raw.splitlines()}
+        return bool(task.input.strip()) and reading.plain(task.input) in text.comparable
+    given = text.raw.splitlines()
+    if len(given) < 2:
+        return False
+    lines = [reading.plain(line) for line in task.input.splitlines() if len(line.strip()) >= 6]
+    answers = {reading.comparable(line) for line in given}
     return sum(line in answers for line in lines) >= 2
 
 
@@ -123,15 +190,15 @@ def language(text: _Text, task: Task) -> str | None:
     words = [word.casefold() for word in reading.latin_words(text.raw)]
     if task.language == "zh":
         if han == 0 or han < len(words):
-            return "The text is not in Chinese."
-        kana = reading.letters(text.raw) - han - sum(len(word) for word in words)
-        return "The text is not in Chinese." if kana > han / 4 else ""
-    latin = sum(sum(c.isalpha() for c in word) for word in words)
+            return _say(task, "language")
+        kana = reading.letters(text.raw) - han - sum(map(len, words))
+        return _say(task, "language") if kana > han / 4 else ""
+    latin = reading.letters("".join(words))
     if latin < 0.9 * reading.letters(text.raw):
-        return "The text is not in English."
+        return _say(task, "language")
     foreign = sum(word in FOREIGN for word in words)
     if len(words) >= FEW_WORDS and foreign > sum(word in ENGLISH for word in words):
-        return "The text is not in English."
+        return _say(task, "language")
     return ""
 
 
@@ -141,7 +208,7 @@ def product(text: _Text, task: Task) -> str | None:
         return None
     if any(reading.contains(text.comparable, known) for known in (name, *task.requirements.aliases)):
         return ""
-    return f"The product is not named: {name}."
+    return _say(task, "product", product=name)
 
 
 def selling_points(text: _Text, task: Task) -> str | None:
@@ -149,20 +216,17 @@ def selling_points(text: _Text, task: Task) -> str | None:
     if not points:
         return None
     missed = [point[0] for point in points if not any(reading.contains(text.comparable, phrase) for phrase in point)]
-    return f"Selling points missing: {'; '.join(missed)}." if missed else ""
+    return _say(task, "selling_points", points="; ".join(missed)) if missed else ""
 
 
 def length(text: _Text, task: Task) -> str | None:
     if task.requirements.length is None:
         return None
     low, high = task.requirements.length
-    count = reading.length(text.raw, task.language)
-    unit = UNITS.get(task.language, "words")
-    if count < low:
-        return f"Too short: {count} {unit}, the brief asks for {low}-{high}."
-    if count > high:
-        return f"Too long: {count} {unit}, the brief asks for {low}-{high}."
-    return ""
+    count = reading.han(text.comparable) if task.language == "zh" else reading.length(text.raw, "en")
+    if low <= count <= high:
+        return ""
+    return _say(task, "short" if count < low else "long", count=count, low=low, high=high)
 
 
 def must_not(text: _Text, task: Task) -> str | None:
@@ -170,16 +234,25 @@ def must_not(text: _Text, task: Task) -> str | None:
     if not words:
         return None
     found = [word for word in words if reading.contains(text.comparable, word, inflected=True)]
-    return f"Uses what the brief says to avoid: {', '.join(found)}." if found else ""
+    return _say(task, "must_not", words=", ".join(found)) if found else ""
 
 
 def claims(text: _Text, task: Task) -> str | None:
+    found = _claims_in(text, task)
+    return _say(task, "claims", words=", ".join(found)) if found else ""
+
+
+def claims_in(text: str, task: Task) -> list[str]:
+    """The forbidden claims that a text makes, as the lists of claims spell them."""
+    return _claims_in(_Text(text, reading.comparable(text)), task)
+
+
+def _claims_in(text: _Text, task: Task) -> list[str]:
     forbidden, innocent = _claims(task.language)
     rest = text.comparable
-    for phrase in (*innocent, *_own_words(task.requirements)):
+    for phrase in (*(known for known in innocent if known in rest), *_own_words(task.requirements)):
         rest = reading.blanked(rest, phrase)
-    found = [claim for claim in forbidden if reading.contains(rest, claim, inflected=True)]
-    return f"Makes a claim that cannot be proven: {', '.join(found)}." if found else ""
+    return [claim for claim in forbidden if claim in rest and reading.contains(rest, claim, inflected=True)]
 
 
 def _own_words(requirements: Requirements) -> tuple[str, ...]:
@@ -192,7 +265,7 @@ def _claims(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Forbidden claims and innocent phrases of a language."""
     data = (DATA / f"claims_{language}.txt").read_text(encoding="utf-8")
     lines = [line.strip() for line in data.splitlines()]
-    lines = [line for line in lines if line and not (line.startswith("#") and line[1:2] == " ")]
+    lines = [reading.comparable(line) for line in lines if line and not line.startswith("# ")]
     return (
         tuple(line for line in lines if not line.startswith("+")),
         tuple(line[1:].strip() for line in lines if line.startswith("+")),
@@ -206,8 +279,9 @@ def emoji(text: _Text, task: Task) -> str | None:
     count = reading.emoji(text.raw)
     if low <= count <= high:
         return ""
-    asked = "none" if high == 0 else str(low) if low == high else f"{low}-{high}"
-    return f"Emoji: {count} used, the brief asks for {asked}."
+    if high == 0:
+        return _say(task, "no_emoji", count=count)
+    return _say(task, "emoji", count=count, asked=low if low == high else f"{low}-{high}")
 
 
 def call_to_action(text: _Text, task: Task) -> str | None:
@@ -216,11 +290,11 @@ def call_to_action(text: _Text, task: Task) -> str | None:
         return None
     sentence = reading.comparable(reading.last_sentence(text.raw)).lstrip("- *•")
     if asked:
-        return "" if asks_to_act(sentence, task.language) else "The last sentence does not ask the reader to act."
+        return "" if asks_to_act(sentence, task.language) else _say(task, "no_action")
     # Only a sentence that opens as a request counts against a brief that wants none.
     opening = sentence.split(",")[0] if task.language != "zh" or reading.han(sentence) <= SHORT_ACTION_ZH else ""
     acts = asks_to_act(opening, task.language)
-    return "The last sentence asks the reader to act, which the brief does not want." if acts else ""
+    return _say(task, "action") if acts else ""
 
 
 def asks_to_act(sentence: str, language: str) -> bool:
@@ -255,16 +329,16 @@ def format(text: _Text, task: Task) -> str | None:
     if task.requirements.format == "list":
         points = task.requirements.selling_points
         if not items:
-            return "The brief asks for a list, the text has none."
+            return _say(task, "no_list")
         if len(items) < len(points):
-            return f"The list has {len(items)} lines for {len(points)} selling points."
+            return _say(task, "few_lines", count=len(items), points=len(points))
         own = all(any(reading.contains(item, phrase) for item in items for phrase in point) for point in points)
-        return "" if own else "A selling point has no line of its own in the list."
+        return "" if own else _say(task, "shared_line")
     if items:
-        return "The brief asks for a paragraph, the text is a list."
+        return _say(task, "list")
     blocks = sum(bool(block.strip()) for block in text.raw.replace("\r", "").split("\n\n"))
     if task.requirements.product and blocks > 1:
-        return f"The brief asks for one paragraph, the text has {blocks}."
+        return _say(task, "paragraphs", count=blocks)
     return ""
 
 

@@ -7,18 +7,28 @@ Han characters, where rouge_score's own tokenizer drops every Han character.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from importlib.metadata import version
 
-from rouge_score import rouge_scorer
-from sacrebleu.metrics import BLEU, CHRF
+import numpy as np
+from sacrebleu.metrics import BLEU
 
+from evals.overlap import (
+    CHRF_ORDER,
+    CORPUS_BLEU,
+    CORPUS_CHRF,
+    PAIR_CHRF,
+    ROUGE,
+    Overlap,
+    Reading,
+    chrf_row,
+    overlap,
+    read,
+    self_matches,
+)
 from evals.text import tokens
 
-ROUGE = ("rouge1", "rouge2", "rougeL")
 MEMORISED_RUN = 13  # words or Han characters in a row that say "copied"
 
 
@@ -28,11 +38,6 @@ class Quality:
 
     values: dict[str, float]
     signatures: dict[str, str]
-
-
-class _Tokenizer:
-    def tokenize(self, text: str) -> list[str]:
-        return tokens(text)
 
 
 def columns(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
@@ -48,36 +53,37 @@ def quality(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Qualit
         texts: one hypothesis an item.
         references: the references of each item, at least one.
     """
-    bleu, chrf = BLEU(tokenize="zh"), CHRF()
-    values = {
-        "bleu": bleu.corpus_score(list(texts), columns(references)).score / 100,
-        "chrf": chrf.corpus_score(list(texts), columns(references)).score / 100,
-        **rouge(texts, references),
-    }
-    # ROUGE's own signature, in the form of the others.
-    own = f"nrefs:{_spread(references)}|case:lc|tok:latin+han|stem:no|version:{version('rouge_score')}"
+    overlaps = [overlap(read(text), own) for text, own in zip(texts, references, strict=True)]
+    return quality_of(overlaps, spread(references))
+
+
+def quality_of(overlaps: Sequence[Overlap], references: str) -> Quality:
+    """The corpus's metrics from its texts' counts.
+
+    Args:
+        references: how many an item has, "var" where they differ; for the signatures.
+    """
+    bleu = CORPUS_BLEU._compute_score_from_stats(totals([one.bleu for one in overlaps])).score / 100
+    chrf = CORPUS_CHRF._compute_f_score(totals([one.chrf for one in overlaps])) / 100
+    rouge = np.mean([one.rouge for one in overlaps], axis=0).tolist()
+    values = {"bleu": bleu, "chrf": chrf, **dict(zip(ROUGE, rouge, strict=True))}
+    sacre, own = version("sacrebleu"), f"case:lc|tok:latin+han|stem:no|version:{version('rouge_score')}"
     signatures = {
-        "bleu": str(bleu.get_signature()),
-        "chrf": str(chrf.get_signature()),
-        **dict.fromkeys(ROUGE, own),
+        "bleu": f"nrefs:{references}|case:mixed|eff:no|tok:zh|smooth:exp|version:{sacre}",
+        "chrf": f"nrefs:{references}|case:mixed|eff:yes|nc:{CHRF_ORDER}|nw:0|space:no|version:{sacre}",
+        **dict.fromkeys(ROUGE, f"nrefs:{references}|{own}"),
     }
     return Quality({name: min(1.0, value) for name, value in values.items()}, signatures)
 
 
-def _spread(references: Sequence[Sequence[str]]) -> str:
+def totals(rows: Sequence[Sequence[int]]) -> list[int]:
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def spread(references: Sequence[Sequence[str]]) -> str:
+    """How many references an item has, for a signature."""
     counts = {len(texts) for texts in references}
     return str(counts.pop()) if len(counts) == 1 else "var"
-
-
-def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Mean over the items of the best F1 against any reference."""
-    scorer = rouge_scorer.RougeScorer(list(ROUGE), tokenizer=_Tokenizer())
-    sums = dict.fromkeys(ROUGE, 0.0)
-    for text, own in zip(texts, references, strict=True):
-        best = scorer.score_multi(list(own), text)
-        for name in ROUGE:
-            sums[name] += best[name].fmeasure
-    return {name: total / len(texts) for name, total in sums.items()}
 
 
 def human_ceiling(references: Sequence[Sequence[str]]) -> dict[str, float] | None:
@@ -99,10 +105,7 @@ def chrf(text: str, other: str) -> float:
     """Similarity of two texts by character n-grams; needs no tokens, so it reads every language."""
     if not text.strip() or not other.strip():
         return float(text.strip() == other.strip())
-    return float(min(1.0, _PAIRWISE.sentence_score(text, [other]).score / 100))
-
-
-_PAIRWISE = CHRF(eps_smoothing=True)
+    return float(min(1.0, PAIR_CHRF._compute_f_score(chrf_row(read(text), read(other))) / 100))
 
 
 def distinct(texts: Iterable[str], n: int) -> float:
@@ -118,22 +121,19 @@ def self_bleu(texts: Sequence[str]) -> float:
     """
     if len(texts) < 2:
         return 0.0
-    split = [_BLEU.tokenizer(text).split() for text in texts]
-    grams = [Counter(gram for n in range(1, 5) for gram in _ngrams(words, n)) for words in split]
-    top: dict[tuple[str, ...], tuple[int, int]] = {}
-    for counts in grams:
-        for gram, count in counts.items():
-            first, second = top.get(gram, (0, 0))
-            top[gram] = (max(first, count), min(first, max(second, count)))
-    lengths = sorted(len(words) for words in split)
-    scores = []
-    for words, counts in zip(split, grams, strict=True):
-        correct, total = [0] * 4, [max(0, len(words) - n) for n in range(4)]
-        for gram, count in counts.items():
-            first, second = top[gram]
-            correct[len(gram) - 1] += min(count, second if count == first else first)
-        nearest = _nearest_other(lengths, len(words))
-        scores.append(BLEU.compute_bleu(correct, total, len(words), nearest, "exp", effective_order=True).score)
+    grams = [Reading(text).words for text in texts]
+    lengths = sorted(one.sizes[0] for one in grams)
+    scores = [
+        BLEU.compute_bleu(
+            correct,
+            list(one.sizes),
+            one.sizes[0],
+            _nearest_other(lengths, one.sizes[0]),
+            "exp",
+            effective_order=True,
+        ).score
+        for one, correct in zip(grams, self_matches(grams), strict=True)
+    ]
     return float(min(1.0, sum(scores) / len(scores) / 100))
 
 
@@ -144,31 +144,29 @@ def _nearest_other(lengths: Sequence[int], own: int) -> int:
     return min(near, key=lambda length: (abs(length - own), length))
 
 
-_BLEU = BLEU(tokenize="zh", effective_order=True)
-
-
 def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
 class Memory:
     """The training outputs of a round, to look for in what it writes."""
 
     def __init__(self, outputs: Iterable[str]) -> None:
-        self._outputs = [tokens(output) for output in outputs]
-        self._grams = {gram for output in self._outputs for gram in _ngrams(output, MEMORISED_RUN)}
+        self._grams = {gram for output in outputs for gram in _ngrams(tokens(output), MEMORISED_RUN)}
+
+    def run(self, text: str) -> list[str]:
+        """The longest stretch of which every 13 words or Han characters stand in a training output; [] without one."""
+        words = tokens(text)
+        best = start = 0
+        run: list[str] = []
+        for place, gram in enumerate(_ngrams(words, MEMORISED_RUN)):
+            if gram not in self._grams:
+                start = place + 1
+            elif place - start + MEMORISED_RUN > best:
+                best = place - start + MEMORISED_RUN
+                run = words[start : start + best]
+        return run
 
     def holds(self, text: str) -> bool:
         """Whether 13 words or Han characters in a row come from one training output."""
         return any(gram in self._grams for gram in _ngrams(tokens(text), MEMORISED_RUN))
-
-    def longest_run(self, text: str) -> int:
-        """The longest common substring with any training output, in words or Han characters."""
-        words = tokens(text)
-        return max(
-            (
-                SequenceMatcher(None, words, output, autojunk=False).find_longest_match().size
-                for output in self._outputs
-            ),
-            default=0,
-        )

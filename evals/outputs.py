@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals import metrics
+from evals.overlap import ROUGE
 from serving.records import CopydeskError
 
 
@@ -50,7 +51,7 @@ def file_metrics(hypotheses: Path, references: Sequence[Path]) -> dict[str, floa
         "n": len(texts),
         "bleu": quality.values["bleu"],
         "signature": quality.signatures["bleu"],
-        **{name: quality.values[name] for name in (*metrics.ROUGE, "chrf")},
+        **{name: quality.values[name] for name in (*ROUGE, "chrf")},
         "distinct1": metrics.distinct(texts, 1),
         "distinct2": metrics.distinct(texts, 2),
         "self_bleu": metrics.self_bleu(texts),

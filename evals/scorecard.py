@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from evals import metrics, stability, statistics
+from evals import metrics, stability, statistics, style
 from evals import text as reading
-from evals.checks import Grade, Score, score
+from evals.checks import Grade, Score, claims_in, loose, score
+from evals.overlap import Overlap, Reading, overlap
 from evals.plan import FOLLOWING, STABILITY, Plan
 from evals.suite import Item
-from serving.card import Arm, Card, Caveat, Difference, Metric, Rate, Reason, Verdict, WorstSample
+from serving.card import Arm, Card, Caveat, Difference, Memorised, Metric, Rate, Reason, Style, Verdict, WorstSample
 from serving.records import Sample
 
 BAR = 0.8  # the share of excellent samples that the gate asks for
@@ -26,10 +27,14 @@ Samples = Mapping[tuple[str, str, int], Sample]
 
 @dataclass(frozen=True)
 class Graded:
+    """One sample with today's checks; `overlap` is None in the stability part, which has no reference metrics."""
+
     item: Item
     part: str
+    repeat: int
     text: str
     score: Score
+    overlap: Overlap | None
     cut_off: bool
 
 
@@ -51,21 +56,52 @@ def grade(plan: Plan, samples: Samples) -> list[Graded]:
             Graded(
                 call.item,
                 call.part,
+                call.repeat,
                 sample.text,
                 score(sample.text, call.item.task),
+                overlap(Reading(sample.text), call.item.references) if call.part == FOLLOWING else None,
                 sample.score.get("finish") == "length",
             )
         )
     return graded
 
 
-def arm(plan: Plan, subject: Subject, graded: Sequence[Graded]) -> Arm:
+@dataclass(frozen=True)
+class People:
+    """What people score on a plan's briefs, one's text against the others': metrics by name, styles by category."""
+
+    metrics: Mapping[str, float]
+    styles: Mapping[str, float]
+
+
+def people(plan: Plan) -> People:
+    references = [item.references for item in plan.following()]
+    first = [own[0] for own in references]
+    texts = {item.id: item for item in (*plan.following(), *plan.stability())}
+    categories: dict[str, list[str]] = {}
+    for item in texts.values():
+        categories.setdefault(item.task.category, []).append(item.references[0])
+    return People(
+        {
+            **(metrics.human_ceiling(references) or {}),
+            "distinct1": metrics.distinct(first, 1),
+            "distinct2": metrics.distinct(first, 2),
+            "self_bleu": metrics.self_bleu(first),
+        },
+        {category: style.consistency(own, plan.suite.language) for category, own in categories.items()},
+    )
+
+
+def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: People) -> Arm:
     """What one version did."""
     following = [one for one in graded if one.part == FOLLOWING]
+    repeats: dict[str, list[Graded]] = {}
+    for one in graded:
+        if one.part == STABILITY:
+            repeats.setdefault(one.item.id, []).append(one)
     briefs = tuple(
-        stability.brief_stability(item, [one.text for one in own], [one.score for one in own])
-        for item in plan.stability()
-        for own in [[one for one in graded if one.part == STABILITY and one.item.id == item.id]]
+        stability.brief_stability(own[0].item, [one.text for one in own], [one.score for one in own])
+        for own in repeats.values()
     )
     grades = Counter(one.score.grade for one in following)
     language = plan.suite.language
@@ -77,7 +113,7 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded]) -> Arm:
         excellent=statistics.wilson(grades[Grade.EXCELLENT], len(following)),
         acceptable=statistics.wilson(sum(one.score.meets for one in following), len(following)),
         requirements=_requirements(following),
-        metrics=_metrics(following),
+        metrics=_metrics(following, human),
         pass_k=stability.pass_curve(briefs, plan.repeats, plan.seed),
         briefs=briefs,
         mean_length=fmean(reading.length(one.text, language) for one in following),
@@ -85,6 +121,10 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded]) -> Arm:
         samples=len(graded),
         tokens=sum(int(sample.score.get("tokens", 0)) for sample in used),
         seconds=_busy_seconds(used),
+        loose=statistics.wilson(
+            sum(loose(one.text, one.item.task, one.score) is Grade.EXCELLENT for one in following), len(following)
+        ),
+        styles=_styles(graded, human),
     )
 
 
@@ -98,20 +138,40 @@ def _requirements(graded: Sequence[Graded]) -> dict[str, Rate]:
     return {kind: statistics.wilson(met[kind], total) for kind, total in asked.items()}
 
 
-def _metrics(graded: Sequence[Graded]) -> tuple[Metric, ...]:
-    texts = [one.text for one in graded]
-    references = [one.item.references for one in graded]
-    found = metrics.quality(texts, references)
-    ceiling = metrics.human_ceiling(references) or {}
-    shown = [
-        Metric(name, found.values[name], ceiling.get(name), found.signatures[name])
-        for name in ("bleu", "rouge1", "rouge2", "rougeL", "chrf")
-    ]
-    humans = [own[0] for own in references]
-    variety = [
-        Metric(f"distinct{n}", metrics.distinct(texts, n), metrics.distinct(humans, n), "tok:latin+han") for n in (1, 2)
-    ]
-    return (*shown, *variety)
+def _metrics(following: Sequence[Graded], human: People) -> tuple[Metric, ...]:
+    texts = [one.text for one in following]
+    references = metrics.spread([one.item.references for one in following])
+    found = metrics.quality_of([one.overlap for one in following if one.overlap], references)
+    values = {
+        **{name: found.values[name] for name in ("bleu", "rouge1", "rouge2", "rougeL", "chrf")},
+        "distinct1": metrics.distinct(texts, 1),
+        "distinct2": metrics.distinct(texts, 2),
+        "self_bleu": metrics.self_bleu(texts),
+    }
+    signatures = {
+        **found.signatures,
+        **dict.fromkeys(("distinct1", "distinct2"), "tok:latin+han"),
+        "self_bleu": "nrefs:others|eff:yes|tok:zh",
+    }
+    return tuple(Metric(name, value, human.metrics.get(name), signatures[name]) for name, value in values.items())
+
+
+def _styles(graded: Sequence[Graded], human: People) -> tuple[Style, ...]:
+    """By category, over one text a brief: repeats of one brief are alike for another reason."""
+    first = {one.item.id: one for one in reversed(graded)}
+    categories: dict[str, list[Graded]] = {}
+    for one in first.values():
+        categories.setdefault(one.item.task.category, []).append(one)
+    return tuple(
+        Style(
+            category,
+            len(own),
+            style.consistency([one.text for one in own], own[0].item.task.language),
+            human.styles[category],
+        )
+        for category, own in sorted(categories.items())
+        if len(own) >= style.ENOUGH
+    )
 
 
 def _busy_seconds(samples: Sequence[Sample]) -> float:
@@ -144,14 +204,14 @@ def make_card(
         training: outputs of the round that made the candidate.
         leaks: items of the suite that the round gives away (see evals.leaks).
     """
-    graded = grade(plan, candidate.samples)
-    own = arm(plan, candidate, graded)
+    graded, human = grade(plan, candidate.samples), people(plan)
+    own = arm(plan, candidate, graded, human)
     other: Arm | None = None
     excellent = bleu = None
     steady = None
     if live is not None:
         live_graded = grade(plan, live.samples)
-        other = arm(plan, live, live_graded)
+        other = arm(plan, live, live_graded, human)
         following = [one for one in graded if one.part == FOLLOWING]
         live_following = [one for one in live_graded if one.part == FOLLOWING]
         excellent = statistics.paired_rates(
@@ -160,14 +220,14 @@ def make_card(
             plan.seed,
         )
         bleu = statistics.paired_bleu(
-            [one.text for one in following],
-            [one.text for one in live_following],
-            [one.item.references for one in following],
+            [one.overlap for one in following if one.overlap],
+            [one.overlap for one in live_following if one.overlap],
             plan.seed,
         )
         steady = statistics.by_brief(
             stability.chances(own.briefs, plan.repeats), stability.chances(other.briefs, plan.repeats), plan.seed
         )
+    memorised = _memorised(graded, training)
     verdict, reason, values = judge(own, excellent, graded, leaks or {})
     return Card(
         version=candidate.version,
@@ -192,7 +252,9 @@ def make_card(
         bleu_difference=bleu,
         stability_difference=steady,
         worst=worst(graded),
-        caveats=_caveats(own, graded, training),
+        caveats=_caveats(own, graded, memorised),
+        language=plan.suite.language,
+        memorised=memorised,
     )
 
 
@@ -202,13 +264,15 @@ def judge(
     """The gate: no leak, no forbidden claim, not significantly worse than live, and the interval against the bar."""
     if leaks:
         return Verdict.FAIL, Reason.LEAK, {"count": len(leaks), "item": next(iter(leaks))}
-    claims = [one.score.claim for one in graded if one.score.claim]
-    if claims:
-        first = claims[0].partition(": ")[2].rstrip(".")
+    claiming = [one for one in graded if one.score.claim]
+    if claiming:
+        first = claiming[0]
+        claim = ", ".join(claims_in(first.text, first.item.task))
+        where = {"item": first.item.id, "product": _name(first.item)}
         return (
             Verdict.FAIL,
             Reason.FORBIDDEN_CLAIM,
-            {"count": len(claims), "total": len(graded), "claim": first},
+            {"count": len(claiming), "total": len(graded), "claim": claim, **where},
         )
     if difference is not None and difference.value < 0 and difference.p < SIGNIFICANT:
         gained, lost = difference.gained or 0, difference.lost or 0
@@ -223,33 +287,46 @@ def judge(
 
 
 def worst(graded: Sequence[Graded]) -> tuple[WorstSample, ...]:
-    """Samples that missed most, one an item, primary requirements before secondary ones."""
+    """Samples that missed most, one an item: forbidden claims, then primary requirements, then secondary ones."""
 
-    def badness(one: Graded) -> tuple[int, int]:
+    def badness(one: Graded) -> tuple[bool, int, int]:
         missed = [check.primary for check in one.score.checks if not check.passed]
         # No answer at all is worse than any answer, though it is one reason.
         nothing = any(check.kind == "answer" and not check.passed for check in one.score.checks)
-        return sum(missed) + 10 * nothing, len(missed)
+        return bool(one.score.claim), sum(missed) + 10 * nothing, len(missed)
 
     shown: dict[str, WorstSample] = {}
     for one in sorted(graded, key=badness, reverse=True):
         if one.score.reasons and one.item.id not in shown and len(shown) < WORST:
-            name = one.item.task.requirements.product or one.item.task.instruction
             text = one.text if len(one.text) <= SHOWN_CHARACTERS else one.text[:SHOWN_CHARACTERS] + "…"
             shown[one.item.id] = WorstSample(
-                one.item.id, one.part, name, text, one.score.grade.value, one.score.reasons
+                one.item.id, one.part, _name(one.item), text, one.score.grade.value, one.score.reasons
             )
     return tuple(shown.values())
 
 
-def _caveats(own: Arm, graded: Sequence[Graded], training: Sequence[str]) -> tuple[Caveat, ...]:
+def _name(item: Item) -> str:
+    return item.task.requirements.product or item.task.instruction
+
+
+def _memorised(graded: Sequence[Graded], training: Sequence[str]) -> Memorised | None:
     memory = metrics.Memory(training)
+    runs = [(memory.run(one.text), one.item.id) for one in graded]
+    copied = [(run, item_id) for run, item_id in runs if run]
+    if not copied:
+        return None
+    run, item_id = max(copied, key=lambda one: len(one[0]))
+    space = " " if graded[0].item.task.language != "zh" else ""
+    return Memorised(len(copied), len(graded), len(run), item_id, space.join(run))
+
+
+def _caveats(own: Arm, graded: Sequence[Graded], memorised: Memorised | None) -> tuple[Caveat, ...]:
     found = {
         Caveat.SMALL_SAMPLE: own.excellent.total < FEW_ITEMS,
         Caveat.NO_JUDGE: True,
         Caveat.CEILING_ONE_FEWER: own.metric("bleu").ceiling is not None,
         Caveat.BLEU_BAND: True,
-        Caveat.MEMORISED: any(memory.holds(one.text) for one in graded),
+        Caveat.MEMORISED: memorised is not None,
         Caveat.CUT_OFF: any(one.cut_off for one in graded),
     }
     return tuple(caveat for caveat, holds in found.items() if holds)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from math import comb, sqrt
 
 import numpy as np
-from sacrebleu.metrics import BLEU
 
-from evals.metrics import columns
+from evals.overlap import CORPUS_BLEU, Overlap
 from serving.card import Difference, Estimate, Rate
 
 Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
@@ -70,27 +69,21 @@ def paired_rates(candidate: Sequence[bool], live: Sequence[bool], seed: int) -> 
     return Difference(spread.value, spread.low, spread.high, mcnemar(gained, lost), gained, lost)
 
 
-def paired_bleu(
-    candidate: Sequence[str], live: Sequence[str], references: Sequence[Sequence[str]], seed: int
-) -> Difference:
-    """Corpus BLEU of the candidate minus that of live, by paired bootstrap over briefs (Koehn 2004)."""
-    bleu = BLEU(tokenize="zh", references=columns(references))
-    # sacrebleu keeps the n-gram counts a sentence; a resample is a sum of rows.
-    statistics = [np.asarray(bleu._extract_corpus_statistics(list(texts), None)) for texts in (candidate, live)]
+def paired_bleu(candidate: Sequence[Overlap], live: Sequence[Overlap], seed: int) -> Difference:
+    """Corpus BLEU of the candidate minus that of live on the same briefs, by paired bootstrap (Koehn 2004)."""
+    # A resample's counts are a sum of rows.
+    rows = [np.asarray([one.bleu for one in overlaps]) for overlaps in (candidate, live)]
 
-    def score(rows: np.ndarray) -> float:
-        return float(bleu._compute_score_from_stats(rows.sum(axis=0).tolist()).score) / 100
+    def score(counts: np.ndarray) -> float:
+        return float(CORPUS_BLEU._compute_score_from_stats(counts.tolist()).score) / 100
 
-    draws = np.random.default_rng(seed).integers(0, len(candidate), (RESAMPLES // 2, len(candidate)))
-    value = score(statistics[0]) - score(statistics[1])
-    spread = np.array([score(statistics[0][draw]) - score(statistics[1][draw]) for draw in draws])
+    rng = np.random.default_rng(seed)
+    value = score(rows[0].sum(axis=0)) - score(rows[1].sum(axis=0))
+    draws = (rng.integers(0, len(candidate), len(candidate)) for _ in range(RESAMPLES // 2))
+    spread = np.array([score(rows[0][draw].sum(axis=0)) - score(rows[1][draw].sum(axis=0)) for draw in draws])
     low, high = np.percentile(spread, [2.5, 97.5])
     p = (1 + np.sum(np.abs(spread - spread.mean()) >= abs(value))) / (1 + len(spread))
     return Difference(value, min(value, float(low)), max(value, float(high)), float(min(1.0, p)))
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def by_brief(values: Sequence[float], other: Sequence[float], seed: int) -> Estimate:

@@ -8,11 +8,15 @@ import pytest
 import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+from sacrebleu.metrics import BLEU, CHRF
 
 from evals import metrics, statistics
 from evals.checks import score
+from evals.overlap import Reading, bleu_words, overlap
 from evals.stability import brief_stability, pass_curve
 from evals.suite import Item
+from evals.text import tokens
 from serving.card import BriefStability
 from serving.prompt import task_of
 from serving.records import Requirements
@@ -94,7 +98,7 @@ def test_identical_chinese_scores_one_everywhere() -> None:
 
 
 def test_chinese_that_shares_only_a_latin_word_is_not_alike() -> None:
-    assert metrics.rouge(["iPhone手机壳"], [["完全不同iPhone文本"]])["rouge1"] < 0.6
+    assert metrics.quality(["iPhone手机壳"], [["完全不同iPhone文本"]]).values["rouge1"] < 0.6
 
 
 def test_items_may_have_different_numbers_of_references() -> None:
@@ -115,8 +119,9 @@ def test_memorised_text_is_recognised_by_thirteen_words() -> None:
     memory = metrics.Memory([output, "另外一段训练用的文字"])
     assert memory.holds("Well: two three four five six seven eight nine ten eleven twelve thirteen fourteen!")
     assert not memory.holds("two three four five six seven eight nine ten eleven twelve thirteen but no further")
-    assert memory.longest_run("zero two three four x") == 3
-    assert metrics.Memory([]).longest_run("anything") == 0
+    copied = memory.run("zero. two three four five six seven eight nine ten eleven twelve thirteen fourteen x")
+    assert (len(copied), copied[0], copied[-1]) == (13, "two", "fourteen")
+    assert memory.run("two three four") == metrics.Memory([]).run("anything") == []
 
 
 def test_variety_counts_different_ngrams() -> None:
@@ -126,10 +131,13 @@ def test_variety_counts_different_ngrams() -> None:
 
 
 def test_bleu_differences_are_paired_and_signed() -> None:
-    references = [[text] for text in ENGLISH * 7]
-    better = statistics.paired_bleu(ENGLISH * 7, OTHERS * 7, references, seed=1)
-    worse = statistics.paired_bleu(OTHERS * 7, ENGLISH * 7, references, seed=1)
-    same = statistics.paired_bleu(OTHERS * 7, OTHERS * 7, references, seed=1)
+    same_words, others = (
+        [overlap(Reading(text), [reference]) for text, reference in zip(texts * 7, ENGLISH * 7, strict=True)]
+        for texts in (ENGLISH, OTHERS)
+    )
+    better = statistics.paired_bleu(same_words, others, seed=1)
+    worse = statistics.paired_bleu(others, same_words, seed=1)
+    same = statistics.paired_bleu(others, others, seed=1)
     assert better.value == pytest.approx(-worse.value)
     assert better.low > 0 > worse.high
     assert better.p < 0.05
@@ -160,3 +168,50 @@ def test_repeats_that_are_one_text_are_called_too_similar() -> None:
 
 def test_five_empty_repeats_are_no_crash() -> None:
     assert brief([""] * 5).met == 0
+
+
+WORDS = st.sampled_from(
+    ["tea", "Tea", "mug", "茶", "杯", "３", "1,5", "warm.", "-", "for,", "20-hour", "𠀀", "☕", "\u3000", "é"]
+)
+TEXTS = st.one_of(st.lists(WORDS, max_size=14).map(" ".join), st.lists(WORDS, max_size=14).map("".join), st.text())
+CORPUS = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), min_size=1, max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=TEXTS)
+def test_words_are_those_of_sacrebleus_tokenizer(text: str) -> None:
+    assert " ".join(bleu_words(text)) == BLEU(tokenize="zh").tokenizer(text.rstrip())
+
+
+@settings(max_examples=200, deadline=None)
+@given(corpus=CORPUS)
+def test_corpus_bleu_and_chrf_are_sacrebleus_own_for_any_text(corpus: list[tuple[str, list[str]]]) -> None:
+    texts, references = [text for text, _ in corpus], [own for _, own in corpus]
+    found = metrics.quality(texts, references)
+    for name, metric in (("bleu", BLEU(tokenize="zh")), ("chrf", CHRF())):
+        own = metric.corpus_score(texts, metrics.columns(references))
+        assert found.values[name] == pytest.approx(min(1.0, own.score / 100), abs=1e-6)
+        counts = {len(own) for own in references}
+        assert len(counts) > 1 or found.signatures[name] == str(metric.get_signature())
+
+
+class Tokenizer:
+    def tokenize(self, text: str) -> list[str]:
+        return tokens(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(corpus=CORPUS)
+def test_rouge_is_rouge_scores_own_for_any_text(corpus: list[tuple[str, list[str]]]) -> None:
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=Tokenizer())
+    best = [scorer.score_multi(own, text) for text, own in corpus]
+    found = metrics.quality([text for text, _ in corpus], [own for _, own in corpus]).values
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found[name] == pytest.approx(sum(one[name].fmeasure for one in best) / len(best), abs=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(one=TEXTS, other=TEXTS)
+def test_chrf_of_two_texts_is_a_share_and_of_equal_ones_is_one(one: str, other: str) -> None:
+    assert 0.0 <= metrics.chrf(one, other) <= 1.0
+    assert metrics.chrf(one, one) == pytest.approx(1.0) or len("".join(one.split())) < 6
