@@ -21,11 +21,12 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 )
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import approvals, blocks, briefs, corrections, scorecards
+from bot import approvals, blocks, briefs, corrections, grading, scorecards
 from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.corrections import Corrections
 from bot.drafts import Drafts
+from bot.grading import Grading
 from bot.home import Home
 from bot.office import JSON, Desk, Office, RefusalError
 from bot.ratings import Ratings
@@ -71,6 +72,7 @@ class Bot:
         rated = Ratings(self.office)
         corrected = Corrections(self.office)
         home = Home(self.office)
+        graded = Grading(self.office, self.approvals)
         return [
             (app.event("app_mention"), asked.mentioned),
             (app.event("message"), asked.said),
@@ -93,6 +95,11 @@ class Bot:
             (app.action(scorecards.ROLL_BACK), a.roll_back_pressed),
             (app.view(approvals.APPROVE_VIEW), a.approved),
             (app.view(approvals.REJECT_VIEW), a.rejected),
+            (app.action(scorecards.GRADE), graded.grade_pressed),
+            (app.action(scorecards.COMPARE), graded.compare_pressed),
+            (app.action(re.compile(rf"^{grading.ANSWER}:")), graded.answered),
+            (app.action(grading.BACK), graded.back_pressed),
+            (app.action(scorecards.CLOSE_VOTES), graded.close_pressed),
         ]
 
     async def _failed(self, error: Exception, body: JSON) -> BoltResponse | None:
@@ -160,6 +167,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     ]
     try:
         await bot.drafts.resume()
+        await bot.approvals.catch_up()
         await stop.wait()
     finally:
         for loop in loops:

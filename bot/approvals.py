@@ -19,6 +19,8 @@ from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text, name_
 from bot.texts import Words
 from serving.card import Card
 from serving.client import EngineUnavailable
+from serving.grades import Grades
+from serving.judgements import Judgements
 from serving.records import CopydeskError, Promotion, Scorecard
 from serving.store import BASE
 
@@ -35,6 +37,13 @@ class Approvals:
         self._store = office.store
         self._registry = office.desk.registry
         self._channel = office.desk.settings.copydesk_channel
+        self._grades = Grades(office.store)
+        self._judgements = Judgements(office.store)
+        self.due: set[int] = set()  # scorecards whose message no longer shows what people said
+
+    async def catch_up(self) -> None:
+        """What people said while a killed process did not show it."""
+        self.due.update(await asyncio.to_thread(self._grades.recent_scorecards))
 
     # The scorecard
 
@@ -44,6 +53,13 @@ class Approvals:
             return
         for scorecard in await asyncio.to_thread(self._store.unannounced_scorecards):
             await self.announce(scorecard)
+        for scorecard_id in list(self.due):
+            self.due.discard(scorecard_id)
+            try:
+                await self.refresh(scorecard_id)
+            except SlackApiError:
+                self.due.add(scorecard_id)
+                raise
 
     async def announce(self, scorecard: Scorecard) -> None:
         ts = await self._posted(scorecard) or await self._post(scorecard)
@@ -63,7 +79,7 @@ class Approvals:
     async def _post(self, scorecard: Scorecard) -> str:
         words = await self._words()
         about = metadata(CARD, scorecard=scorecard.id)
-        card = _card_of(scorecard)
+        card = await asyncio.to_thread(self._card_of, scorecard)
         if card is None:
             text = words("card_unreadable", version=scorecard.version)
             answer = await self._office.slack.chat_postMessage(channel=self._channel, text=text, metadata=about)
@@ -117,7 +133,7 @@ class Approvals:
         user, about = body["user"]["id"], json.loads(body["actions"][0]["value"])
         self._require_lead(user)
         if decision := await asyncio.to_thread(self._store.decision_on, about["version"]):
-            self._office.work.start(self._refresh(about["card"]))
+            self._office.work.start(self.refresh(about["card"]))
             raise RefusalError("decided_already", version=decision.version, user=decision.user)
         if callback_id == APPROVE_VIEW:
             with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
@@ -130,6 +146,19 @@ class Approvals:
         if not self._registry.is_lead(user):
             leads = " ".join(f"<@{lead}>" for lead in self._registry.leads)
             raise RefusalError("leads_only", leads=leads)
+
+    async def require_colleague(self, user: str) -> None:
+        """Leads, and whoever is in the scorecards' channel; anybody may read a public channel and press there."""
+        if self._registry.is_lead(user):
+            return
+        cursor = ""
+        while True:
+            answer = await self._office.slack.conversations_members(channel=self._channel, limit=1000, cursor=cursor)
+            if user in answer["members"]:
+                return
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                raise RefusalError("colleagues_only", channel=self._channel)
 
     async def approved(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
         await self._decided(ack, body, view, approve=True)
@@ -147,7 +176,7 @@ class Approvals:
         except CopydeskError as error:
             log.warning("%s could not decide about %s: %s", user, about["version"], error)
             await ack(response_action="errors", errors={"reason": words.of(error)})
-            self._office.work.start(self._refresh(about["card"]))
+            self._office.work.start(self.refresh(about["card"]))
             return
         await ack()
         self._office.work.start(self._carry_out(about["card"], promotion, approve=approve))
@@ -159,15 +188,15 @@ class Approvals:
         return self._registry.reject(name, user=user, reason=reason)
 
     async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
-        await self._refresh(scorecard_id)
+        await self.refresh(scorecard_id)
         if approve:
             await self._load(promotion.version)
             await self._say_live(promotion, "now_live")
 
-    async def _refresh(self, scorecard_id: int) -> None:
-        """Show on the card what was decided."""
+    async def refresh(self, scorecard_id: int) -> None:
+        """Show on the card what was decided, and what people said."""
         scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
-        card = _card_of(scorecard)
+        card = await asyncio.to_thread(self._card_of, scorecard)
         if card is None or scorecard.announced_ts is None or scorecard.announced_channel is None:
             return
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
@@ -181,6 +210,14 @@ class Approvals:
             parse="none",
             link_names=False,
         )
+
+    def _card_of(self, scorecard: Scorecard) -> Card | None:
+        try:
+            card = Card.from_json(scorecard.body or {})
+        except CopydeskError as error:
+            log.error("Scorecard %d cannot be shown: %s", scorecard.id, error)
+            return None
+        return card.seen_with(self._grades.people(scorecard), self._judgements.of(scorecard))
 
     async def _load(self, version: str) -> None:
         """Make the engine know the version now, so that its first draft does not wait for it."""
@@ -215,14 +252,6 @@ class Approvals:
     async def _rolled_back(self, promotion: Promotion) -> None:
         await self._load(promotion.version)
         await self._say_live(promotion, "rolled_back")
-
-
-def _card_of(scorecard: Scorecard) -> Card | None:
-    try:
-        return Card.from_json(scorecard.body or {})
-    except CopydeskError as error:
-        log.error("Scorecard %d cannot be shown: %s", scorecard.id, error)
-        return None
 
 
 def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.markup import escape, shown
 from bot.texts import Words
-from serving.records import Brief, Draft, Requirements
+from serving.records import Brief, Draft, Requirements, Task
 
 JSON = dict[str, Any]
 
@@ -97,6 +97,14 @@ def said_of(requirements: Requirements, language: str, words: Words) -> list[str
         r.must_not and words("never", phrases=escape(", ".join(r.must_not))),
     ]
     return [str(phrase) for phrase in phrases if phrase]
+
+
+def brief_text(task: Task, words: Words) -> str:
+    """A brief as one paragraph: product first, or the words of a task that is no product's."""
+    if not task.requirements.product:
+        return escape("\n".join(part for part in (task.instruction, task.input) if part))
+    said = said_of(task.requirements, task.language, words)
+    return " · ".join([f"*{escape(task.requirements.product)}*", *said])
 
 
 def note_blocks(brief: Brief, words: Words, *, asker: str = "") -> list[JSON]:

@@ -7,11 +7,13 @@ import json
 from bot.blocks import JSON, actions, button, context, plain, section
 from bot.markup import escape
 from bot.texts import Words
-from serving.card import Arm, Card, Difference, Estimate, Metric, Rate
+from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Verdict
+from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
 from serving.store import BASE
 
 APPROVE, REJECT, ROLL_BACK = "approve", "reject", "roll_back"
+GRADE, COMPARE, CLOSE_VOTES, MORE = "grade_blind", "compare_blind", "close_votes", "more"
 WORST_SHOWN = 3
 SHOWN_METRICS = ("bleu", "rougeL", "chrf", "distinct2")
 
@@ -61,6 +63,8 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
         _rate_row(words("excellent"), old.excellent if old else None, new.excellent, card.excellent_difference),
         _rate_row(words("acceptable"), old.acceptable if old else None, new.acceptable, None),
     ]
+    if card.people and card.people.candidate.total:
+        rows.append(_rate_row(words("excellent_by_people"), card.people.live, card.people.candidate, None))
     if new.pass_k:
         rows.append(
             [
@@ -96,10 +100,10 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
 
 
 def _rate_row(name: str, old: Rate | None, new: Rate, difference: Difference | None) -> list[str]:
-    return [name, _rate(old) if old else "–", _rate(new), points(difference), str(new.total)]
+    return [name, rate_text(old) if old else "–", rate_text(new), points(difference), str(new.total)]
 
 
-def _rate(rate: Rate) -> str:
+def rate_text(rate: Rate) -> str:
     return f"{percent(rate.share)} {interval(rate.low, rate.high)}"
 
 
@@ -120,7 +124,7 @@ def fallback_text(card: Card, words: Words) -> str:
     """The card without blocks: for notifications and screen readers."""
     new = card.candidate
     figures = words(
-        "card_fallback", excellent=_rate(new.excellent), stability=_estimate(new.pass_k[-1]) if new.pass_k else "–"
+        "card_fallback", excellent=rate_text(new.excellent), stability=_estimate(new.pass_k[-1]) if new.pass_k else "–"
     )
     return f"{headline(card, words)} {reason_sentence(card, words)} {figures}"
 
@@ -140,10 +144,13 @@ def card_blocks(
         blocks.append({"type": "image", "slack_file": {"id": picture}, "alt_text": fallback_text(card, words)[:1900]})
     if caveats := [words(f"caveat_{caveat}") for caveat in card.caveats]:
         blocks.append(context(" · ".join(caveats)))
+    if said := said_by_people(card, words):
+        blocks.append(section("\n".join(said)))
     for sample in card.worst[:WORST_SHOWN]:
         reasons = escape("; ".join(sample.reasons))
         quoted = escape(sample.text[:400]).replace("\n", "\n&gt; ") or "–"
         blocks.append(section(f"{words('worst', product=escape(sample.product), reasons=reasons)}\n&gt; {quoted}"))
+    blocks.append(actions(*_evidence_buttons(scorecard, card, words, decision)))
     if decision is None:
         value = json.dumps({"card": scorecard.id, "version": card.version, "digest": card.digest})
         blocks.append(
@@ -155,6 +162,67 @@ def card_blocks(
     else:
         blocks.append(section(decided(decision, words)))
     return blocks
+
+
+def _evidence_buttons(scorecard: Scorecard, card: Card, words: Words, decision: Promotion | None) -> list[JSON]:
+    """Ways to know more about a version."""
+    value = str(scorecard.id)
+    buttons = [button(words("grade_blind"), GRADE, value)]
+    if card.live:
+        buttons.append(button(words("compare_blind"), COMPARE, value))
+    if card.people and card.people.voting:
+        buttons.append(button(words("close_votes"), CLOSE_VOTES, value))
+    if card.verdict is Verdict.INCONCLUSIVE and decision is None:
+        buttons.append(button(words("more"), MORE, value))
+    return buttons
+
+
+def said_by_people(card: Card, words: Words) -> list[str]:
+    """What people and a judge found, a sentence or two each."""
+    said = []
+    if people := card.people:
+        if people.graders:
+            said.append(words("people_graded", n=people.graders, agree=agreement_text(people.checks, words)))
+        if people.duel:
+            said.append(duel_sentence(people.duel, card.version, card.baseline, words))
+        if people.voting:
+            said.append(words("voting", n=people.voting))
+    return [*said, judge_sentence(card.judged, words)] if card.judged else said
+
+
+def agreement_text(found: Agreement, words: Words) -> str:
+    """Cohen's kappa in words (Landis and Koch 1977)."""
+    if found.kappa is None:
+        return words("agree_unknown", n=found.labels)
+    level = sum(found.kappa >= bound for bound in (0.2, 0.4, 0.6, 0.8))
+    return words("agree", how=words(f"agree_{level}"), kappa=f"{found.kappa:.2f}", n=found.labels)
+
+
+def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
+    """Who was preferred, and whether that is more than chance."""
+    values = {"version": name_of(version, words), "baseline": name_of(baseline, words)}
+    counted = words("duel", wins=duel.wins, ties=duel.ties, losses=duel.losses, voters=duel.voters, **values)
+    proven = "duel_open" if duel.p >= SIGNIFICANT else "duel_better" if duel.wins > duel.losses else "duel_worse"
+    if duel.needed is None:
+        proven = "duel_few"
+    judged = words(proven, needed=duel.needed, decided=duel.wins + duel.losses, p=f"{duel.p:.3f}", **values)
+    return " ".join([counted, judged, *([words("duel_early")] if duel.closed_early else [])])
+
+
+def judge_sentence(judged: Judged, words: Words) -> str:
+    state = "calibrated" if judged.calibrated else "uncalibrated"
+    return words(
+        "judge_said",
+        judge=escape(judged.judge),
+        state=words(state, labels=judged.people.labels, needed=LABELS_NEEDED),
+        candidate=rate_text(judged.candidate),
+        live=rate_text(judged.live),
+        wins=judged.wins,
+        ties=judged.ties,
+        losses=judged.losses,
+        unscored=judged.unscored,
+        agree=agreement_text(judged.people, words),
+    )
 
 
 def decided(decision: Promotion, words: Words) -> str:

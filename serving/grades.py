@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 
 from serving.card import Agreement, Duel, People, Rate
 from serving.counts import kappa, sign_test, wilson, wins_needed
@@ -133,7 +135,7 @@ class Grades:
         return self.sheet(id)
 
     def _draw(self, scorecard: Scorecard, kind: Kind, rng: random.Random) -> list[tuple[int, ...]]:
-        candidate, live = self._followed(scorecard.id), self._followed(self._baseline_of(scorecard))
+        candidate, live = self._followed(scorecard.id), self._followed(self.baseline_of(scorecard))
         if kind is Kind.VOTES:
             pairs = [(candidate[item]["id"], live[item]["id"]) for item in sorted(candidate.keys() & live.keys())]
             rng.shuffle(pairs)
@@ -144,8 +146,8 @@ class Grades:
         rng.shuffle(picked)
         return [(sample,) for sample in picked]
 
-    def _baseline_of(self, scorecard: Scorecard) -> int:
-        """The scorecard of the version that this one was compared with; 0 where there is none."""
+    def baseline_of(self, scorecard: Scorecard) -> int:
+        """The id of the scorecard of the version that this one was compared with; 0 where there is none."""
         sql = (
             "SELECT id FROM scorecards WHERE version = ? AND suite = ? AND seed = ? AND id <> ? AND body IS NOT NULL "
             "ORDER BY id DESC LIMIT 1"
@@ -223,30 +225,38 @@ class Grades:
 
     # What they add up to
 
+    def by_people(self) -> dict[int, str]:
+        """The grade of every sample that people have graded, by the sample's id."""
+        rows = self._store.rows("SELECT sample_id, grade FROM grades ORDER BY sample_id")
+        return {
+            sample: _middle(row["grade"] for row in own) for sample, own in groupby(rows, key=itemgetter("sample_id"))
+        }
+
+    def recent_scorecards(self) -> list[int]:
+        """The few that people graded or compared last."""
+        sql = "SELECT scorecard_id FROM sheets GROUP BY scorecard_id ORDER BY max(id) DESC LIMIT 3"
+        return [row["scorecard_id"] for row in self._store.rows(sql)]
+
     def people(self, scorecard: Scorecard) -> People | None:
         """None while nobody has graded, or begun to compare."""
-        live_id = self._baseline_of(scorecard)
+        live_id = self.baseline_of(scorecard)
         rows = self._store.rows(
-            "SELECT samples.id, scorecard_id, samples.grade AS checked, grades.grade, user "
+            "SELECT sample_id, scorecard_id, samples.grade AS checked, user "
             "FROM grades JOIN samples ON samples.id = sample_id WHERE scorecard_id IN (?, ?)",
             scorecard.id,
             live_id,
         )
-        graded: dict[int, list[Row]] = defaultdict(list)
-        for row in rows:
-            graded[row["id"]].append(row)
-        found = [
-            (own[0]["scorecard_id"], _middle(row["grade"] for row in own), own[0]["checked"]) for own in graded.values()
-        ]
+        by_people = self.by_people()
+        found = {row["sample_id"]: (row["scorecard_id"], by_people[row["sample_id"]], row["checked"]) for row in rows}
         voting = len(self._store.rows(_VOTING, scorecard.id))
         duel = self.duel(scorecard)
         if not found and not voting and duel is None:
             return None
         return People(
             graders=len({row["user"] for row in rows}),
-            candidate=_excellent(grade for card, grade, _ in found if card == scorecard.id),
-            live=_excellent(grade for card, grade, _ in found if card == live_id),
-            checks=agreement([(grade, checked) for _, grade, checked in found]),
+            candidate=_excellent(grade for card, grade, _ in found.values() if card == scorecard.id),
+            live=_excellent(grade for card, grade, _ in found.values() if card == live_id),
+            checks=agreement([(grade, checked) for _, grade, checked in found.values()]),
             duel=duel,
             voting=voting,
         )

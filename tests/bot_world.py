@@ -120,3 +120,15 @@ async def serving_desk(home: Path, engine: EngineDouble, **more: object) -> Asyn
         finally:
             stop.set()
             await task
+
+
+def environment(it: World) -> dict[str, str]:
+    return {
+        "COPYDESK_HOME": str(it.settings.copydesk_home),
+        "COPYDESK_ENDPOINT": it.settings.copydesk_endpoint,
+        "COPYDESK_CHANNEL": "C_COPY",
+        "SLACK_BOT_TOKEN": it.settings.slack_bot_token,
+        "SLACK_APP_TOKEN": it.settings.slack_app_token,
+        "SLACK_API_URL": it.settings.slack_api_url,
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, World, offers, running, world
+from bot_world import BRIEF, World, environment, offers, running, world
 from openai_double import Answer
 
 from serving.records import RequestState
@@ -145,15 +145,3 @@ async def test_a_draft_that_was_stored_and_not_shown_is_shown_after_the_restart(
             await finished(it, ts)
         shown = await it.draft(it.anna, "C_COPY", ts)
         assert (shown["blocks"][0]["text"], len(it.engine.asked)) == ("As stored.", asked)
-
-
-def environment(it: World) -> dict[str, str]:
-    return {
-        "COPYDESK_HOME": str(it.settings.copydesk_home),
-        "COPYDESK_ENDPOINT": it.settings.copydesk_endpoint,
-        "COPYDESK_CHANNEL": "C_COPY",
-        "SLACK_BOT_TOKEN": it.settings.slack_bot_token,
-        "SLACK_APP_TOKEN": it.settings.slack_app_token,
-        "SLACK_API_URL": it.settings.slack_api_url,
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-    }

@@ -64,6 +64,7 @@ class WebApi:
             "users.info": self.users_info,
             "conversations.open": self.conversations_open,
             "conversations.info": self.conversations_info,
+            "conversations.members": self.conversations_members,
             "conversations.replies": self.conversations_replies,
             "conversations.history": self.conversations_history,
             "chat.postMessage": self.chat_post_message,
@@ -145,6 +146,10 @@ class WebApi:
                 **({"user": channel.member} if channel.is_im else {}),
             }
         }
+
+    def conversations_members(self, arguments: JSON) -> JSON:
+        channel = self.workspace.channel(_need(arguments, "channel"))
+        return {"members": self.workspace.members(channel), "response_metadata": {"next_cursor": ""}}
 
     def conversations_replies(self, arguments: JSON) -> JSON:
         channel = self.workspace.channel(_need(arguments, "channel"))

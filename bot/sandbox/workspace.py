@@ -200,6 +200,7 @@ class Workspace:
         self.statuses: dict[tuple[str, str], tuple[str, float]] = {}
         self.prompts: dict[str, JSON] = {}
         self.titles: dict[tuple[str, str], str] = {}
+        self.left: set[tuple[str, str]] = set()
         self.feed: list[Change] = []
         self._messages: dict[str, dict[str, Message]] = {channel.id: {} for channel in CHANNELS}
         self._threads: dict[tuple[str, str], list[Message]] = {}
@@ -254,6 +255,15 @@ class Workspace:
         if user.is_bot:
             raise SlackError("user_not_found")
         return user
+
+    def members(self, channel: Channel) -> list[str]:
+        if channel.is_im:
+            return [str(channel.member), BOT_USER]
+        return [user for user in self.users if (channel.id, user) not in self.left]
+
+    def leave(self, channel_id: str, user_id: str) -> None:
+        """Take a person out of a channel; as in Slack, a public one can still be read, and pressed in, from outside."""
+        self.left.add((self.channel(channel_id).id, self.person(user_id).id))
 
     # Messages
 

@@ -112,6 +112,9 @@ TEXTS = {
     ),
     "why_forbidden_claim": "{count} of {total} texts make a claim that is not allowed, such as “{claim}”.",
     "why_leak": "{count} briefs of the test were in its training, such as {item}; the figures mean nothing.",
+    "why_people_below_bar": (
+        "The checks pass it, but people find only {low} to {high} of its copy excellent ({n} texts); the bar is {bar}."
+    ),
     "caveat_small_sample": "fewer than 30 briefs: only large differences show",
     "caveat_no_judge": "graded by checks alone; nobody judged tone or audience",
     "caveat_ceiling_one_fewer": "the human ceiling is scored against one reference fewer",
@@ -142,6 +145,64 @@ TEXTS = {
     "now_live": "{version} is live: it writes the next draft. Before it was {previous}. Approved by {who}.",
     "roll_back": "Roll back",
     "rolled_back": "{version} is live again: {who} rolled {previous} back.",
+    # Grading blind
+    "grade_blind": "Grade 20 blind",
+    "compare_blind": "Compare 20 blind",
+    "close_votes": "End the comparison",
+    "more": "30 more briefs",
+    "grades_title": "Grade blind",
+    "votes_title": "Which is better?",
+    "progress": "{n} of {total}",
+    "later": "Go on later",
+    "back": "Back",
+    "no_text": "_The answer is empty._",
+    "grades_excellent": "Excellent",
+    "grades_acceptable": "Acceptable",
+    "grades_fail": "Fail",
+    "grades_hint": (
+        "Excellent: I would publish it as it is. Acceptable: after a small edit. Fail: it misses the brief. "
+        "You do not see who wrote it; your last tap counts."
+    ),
+    "votes_a": "A is better",
+    "votes_tie": "Equally good",
+    "votes_b": "B is better",
+    "votes_hint": "Which would you rather publish? One of them is the candidate, one is live; the end tells which.",
+    "graded_all": "Thank you. You graded all {n} texts.",
+    "graded_rates": (
+        "Excellent by now, from everybody who graded: {version} {candidate}, {baseline} {live}. "
+        "Both stand on the scorecard."
+    ),
+    "graded_fed": (
+        "Your grades count beside those of the checks, and they show whether a judging model can be trusted: "
+        "{labels} of {needed} graded texts are there."
+    ),
+    "voted_all": "Thank you. You compared all {n} pairs; here is what you preferred.",
+    "votes_closed": "<@{user}> has ended this comparison.",
+    "votes_closed_at": "<@{user}> ended this comparison when you had voted on {n} of {total} pairs.",
+    "excellent_by_people": "excellent, by people",
+    "people_graded": "*Graded blind by {n}.* People and checks {agree}.",
+    "agree": "agree {how} (κ = {kappa}, {n} texts)",
+    "agree_0": "hardly",
+    "agree_1": "a little",
+    "agree_2": "somewhat",
+    "agree_3": "well",
+    "agree_4": "almost always",
+    "agree_unknown": "cannot be compared yet ({n} texts)",
+    "duel": (
+        "*Compared blind:* {version} was better {wins} times, {baseline} {losses} times, {ties} ties ({voters} voting)."
+    ),
+    "duel_better": "That is more than chance: {needed} of {decided} are needed (p = {p}).",
+    "duel_worse": "{baseline} is better, and not by chance: {needed} of {decided} are needed (p = {p}).",
+    "duel_open": "It may be chance: {needed} of {decided} are needed (p = {p}).",
+    "duel_few": "Too few were decided to prove anything.",
+    "duel_early": "The comparison was ended early.",
+    "voting": "Being compared by {n} now; the result shows when they are through.",
+    "judge_said": (
+        "*Judge {judge}* ({state}): excellent {candidate}, live {live}. Against live: {wins} better, {ties} ties, "
+        "{losses} worse. It and people {agree}. Answers that could not be used: {unscored}."
+    ),
+    "calibrated": "checked against people",
+    "uncalibrated": "uncalibrated, {labels} of {needed} texts graded by people",
     # App Home
     "home_title": "Copydesk",
     "home_live": "Drafts are written by {version}.",
@@ -162,6 +223,12 @@ TEXTS = {
     "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
     "error_live_changed": "{live} is live by now, so nothing was changed. Look at the newest scorecard first.",
     "error_decided_already": "Nothing changed: <@{user}> decided about {version} already.",
+    "error_colleagues_only": "Grading is for the people of <#{channel}>. Join it and press again.",
+    "error_not_gradable": (
+        "The texts of {version} were scored before grading was possible. Score it again: copydesk eval run {version}"
+    ),
+    "error_sheet_gone": "This list is gone. Press the button under the scorecard again.",
+    "error_not_your_sheet": "This list belongs to somebody else. Press the button under the scorecard for your own.",
     "error_leads_only": "Only a lead decides about versions: {leads}",
     "error_files_changed": (
         "The files of {version} are not those that were trained, so it stays out. Train again: copydesk round run"

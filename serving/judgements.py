@@ -1,0 +1,108 @@
+"""What a judging model said of stored samples, question by question, and how far it agrees with people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from serving.card import Judged, Rate
+from serving.counts import wilson
+from serving.grades import Grades, agreement
+from serving.records import Scorecard
+from serving.store import Store
+
+PAIR = "pair"  # the question that compares a candidate's sample with that of the live version
+YES = 0.5  # from here on an answer is a yes
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Attributes:
+    yes: probability of yes, 0..1; for PAIR 1 is better than live, 0.5 a tie, 0 worse; None is unscored.
+    reason: why it is unscored; "" else.
+    """
+
+    sample_id: int
+    question: str
+    yes: float | None
+    reason: str = ""
+
+
+class Judgements:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._grades = Grades(store)
+
+    def add(self, judge: str, judgements: Iterable[Judgement], at: str) -> None:
+        """Keep answers; a later one takes the place of one that was unscored."""
+        with self._store.transaction() as db:
+            for one in judgements:
+                db.execute(
+                    "INSERT INTO judgements (sample_id, judge, question, yes, reason, created_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sample_id, judge, question) DO UPDATE SET "
+                    "yes = excluded.yes, reason = excluded.reason, created_at = excluded.created_at WHERE yes IS NULL",
+                    [one.sample_id, judge, one.question, one.yes, one.reason, at],
+                )
+
+    def answered(self, judge: str, scorecard_id: int) -> set[tuple[int, str]]:
+        """Sample and question of every usable answer."""
+        sql = (
+            "SELECT sample_id, question FROM judgements JOIN samples ON samples.id = sample_id "
+            "WHERE judge = ? AND scorecard_id = ? AND yes IS NOT NULL"
+        )
+        return {(row["sample_id"], row["question"]) for row in self._store.rows(sql, judge, scorecard_id)}
+
+    def of(self, scorecard: Scorecard) -> Judged | None:
+        """The newest judge's word on a scorecard; None where none was asked."""
+        live_id = self._grades.baseline_of(scorecard)
+        rows = self._store.rows(
+            "SELECT judge FROM judgements JOIN samples ON samples.id = sample_id WHERE scorecard_id = ? "
+            "ORDER BY judgements.created_at DESC LIMIT 1",
+            scorecard.id,
+        )
+        if not rows:
+            return None
+        judge = rows[0]["judge"]
+        said = self._said(judge)
+        own = [row for row in said if row["scorecard_id"] in (scorecard.id, live_id)]
+        pairs = [row["yes"] for row in own if row["question"] == PAIR and row["scorecard_id"] == scorecard.id]
+        by_people = self._grades.by_people()
+        return Judged(
+            judge=judge,
+            candidate=_rate(row for row in own if row["scorecard_id"] == scorecard.id),
+            live=_rate(row for row in own if row["scorecard_id"] == live_id),
+            wins=pairs.count(1.0),
+            ties=pairs.count(0.5),
+            losses=pairs.count(0.0),
+            unscored=sum(row["yes"] is None for row in own),
+            people=agreement(
+                [
+                    (str(good), str(by_people[sample] == "excellent"))
+                    for sample, good in _verdicts(said).items()
+                    if sample in by_people
+                ]
+            ),
+        )
+
+    def _said(self, judge: str) -> list[dict[str, object]]:
+        sql = (
+            "SELECT sample_id, scorecard_id, question, yes FROM judgements JOIN samples ON samples.id = sample_id "
+            "WHERE judge = ? ORDER BY sample_id"
+        )
+        return self._store.rows(sql, judge)
+
+
+def _verdicts(said: Iterable[dict[str, object]]) -> dict[int, bool]:
+    """Whether every question about a sample is a yes; a sample with an unscored question has no verdict."""
+    found: dict[int, bool] = {}
+    for sample, group in groupby((row for row in said if row["question"] != PAIR), key=lambda row: row["sample_id"]):
+        answers = [row["yes"] for row in group]
+        if None not in answers:
+            found[int(str(sample))] = all(float(str(yes)) >= YES for yes in answers)
+    return found
+
+
+def _rate(said: Iterable[dict[str, object]]) -> Rate:
+    verdicts = _verdicts(said)
+    return wilson(sum(verdicts.values()), len(verdicts))

@@ -1,0 +1,336 @@
+"""People's grades and blind comparisons: in the store, and by real Bolt over the sandbox's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bot_world import World, environment, offers, running, world
+from cards import example_card
+
+from bot.sandbox import Person
+from bot.sandbox.people import SeenView
+from serving.card import Agreement, Card, Duel, People, Rate, Reason, Verdict
+from serving.counts import kappa, sign_test, wilson, wins_needed
+from serving.grades import Grades, Kind, Sheet
+from serving.prompt import task_of
+from serving.records import CopydeskError, Requirements, Scorecard
+from serving.store import Store
+
+ITEMS = 30
+
+
+def scorecard_with_samples(store: Store, card: Card | None = None) -> Scorecard:
+    """A candidate whose texts the checks find excellent, against a baseline whose texts fail."""
+    made = []
+    for version, word, grade in (("base", "old", "fail"), ("copy-0001", "new", "excellent")):
+        scorecard = store.start_scorecard(version, baseline="base", suite="en@x", seed=1)
+        for n in range(ITEMS):
+            store.add_sample(
+                scorecard.id,
+                item_id=f"en-{n:03}",
+                part="following",
+                repeat=0,
+                text=f"Lamp {n} in {word} words.",
+                grade=grade,
+                score={},
+            )
+        body = (card or example_card()).to_json() | {"version": version}
+        made.append(store.finish_scorecard(scorecard.id, body))
+    store.mark_announced(made[0].id, "", "")
+    items = {f"en-{n:03}": task_of(Requirements(f"Lamp {n}", selling_points=(("warm",),)), "en") for n in range(ITEMS)}
+    Grades(store).keep_items("en@x", items)
+    return made[1]
+
+
+def fill(grades: Grades, sheet: Sheet, new: str, old: str) -> Sheet:
+    """Answer all that is open: `new` for the candidate's text (or where it stands on side a), `old` for the other."""
+    while entry := sheet.next:
+        answer = new if "new" in entry.texts[0] else old
+        sheet = grades.answer(sheet.id, sheet.user, entry.position, answer, 100.0 + entry.position)
+    return sheet
+
+
+# Counts
+
+
+def test_the_sign_test_and_its_needed_wins_are_those_of_the_tables() -> None:
+    assert [wins_needed(n) for n in (5, 6, 20, 30, 50)] == [None, 6, 15, 21, 33]
+    assert sign_test(15, 5) == pytest.approx(0.04139, abs=1e-5)
+    assert sign_test(0, 0) == sign_test(3, 3) == 1.0
+
+
+def test_kappa_is_the_published_one() -> None:
+    # Cohen's own example as Wikipedia prints it: 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no.
+    pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
+    assert kappa(pairs) == pytest.approx(0.4)
+    assert kappa([]) is kappa([("y", "y")] * 9) is None
+
+
+# Sheets
+
+
+def test_a_sheet_mixes_both_versions_shows_no_names_and_is_the_same_when_opened_again(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    sheet = grades.open(scorecard, "U_ANNA", Kind.GRADES)
+    assert (len(sheet.entries), sum("new" in entry.texts[0] for entry in sheet.entries)) == (20, 10)
+    assert sheet.entries[0].task.requirements.product.startswith("Lamp ")
+    assert grades.open(scorecard, "U_ANNA", Kind.GRADES) == sheet
+    other = grades.open(scorecard, "U_LIWEI", Kind.GRADES)
+    assert [entry.texts for entry in other.entries] != [entry.texts for entry in sheet.entries]
+
+
+def test_a_second_grader_is_given_texts_that_nobody_has_graded(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    first = fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    second = grades.open(scorecard, "U_LIWEI", Kind.GRADES)
+    assert {entry.texts for entry in first.entries}.isdisjoint(entry.texts for entry in second.entries)
+
+
+def test_the_last_press_counts_in_whatever_order_presses_arrive(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    sheet = grades.open(scorecard, "U_ANNA", Kind.GRADES)
+    grades.answer(sheet.id, "U_ANNA", 1, "fail", 10.0)
+    for _ in range(3):
+        grades.answer(sheet.id, "U_ANNA", 1, "excellent", 20.0)
+    assert grades.answer(sheet.id, "U_ANNA", 1, "fail", 10.0).entries[0].answer == "excellent"
+    with pytest.raises(CopydeskError, match="another person's"):
+        grades.answer(sheet.id, "U_LIWEI", 1, "fail", 30.0)
+
+
+def test_grades_give_rates_and_the_agreement_with_the_checks(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    assert grades.people(scorecard) is None
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    people = grades.people(scorecard)
+    assert people == People(1, wilson(10, 10), wilson(0, 10), Agreement(1.0, 20), None, 0)
+
+
+def test_of_several_grades_of_a_text_the_middle_counts_and_of_two_the_worse(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    sheet = grades.open(scorecard, "U_ANNA", Kind.GRADES)
+    grades.answer(sheet.id, "U_ANNA", 1, "excellent", 1.0)
+    ((sample, _),) = grades.by_people().items()
+    for user, grade, middle in (("U_B", "fail", "fail"), ("U_C", "acceptable", "acceptable")):
+        with store.transaction() as db:
+            store.insert(db, "grades", sample_id=sample, user=user, grade=grade, pressed_at=1.0)
+        assert grades.by_people() == {sample: middle}
+
+
+def test_votes_show_nothing_until_all_are_given_and_then_stay(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    sheet = grades.open(scorecard, "U_ANNA", Kind.VOTES)
+    assert all({text.split()[1] for text in entry.texts} == {entry.texts[0].split()[1]} for entry in sheet.entries)
+    assert 0 < sum("new" in entry.texts[0] for entry in sheet.entries) < 20  # sides are shuffled
+    grades.answer(sheet.id, "U_ANNA", 1, "tie", 1.0)
+    people = grades.people(scorecard)
+    assert people is not None
+    assert (people.duel, people.voting) == (None, 1)
+    done = fill(grades, grades.sheet(sheet.id), "a", "b")
+    assert grades.duel(scorecard) == Duel(19, 1, 0, sign_test(19, 0), 15, 1, False)
+    assert grades.answer(sheet.id, "U_ANNA", 1, "a", 900.0) == done
+
+
+def test_a_brief_goes_to_the_majority_of_its_voters(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    for user, new, old in (("U_A", "a", "b"), ("U_B", "b", "a"), ("U_C", "a", "b")):
+        fill(grades, grades.open(scorecard, user, Kind.VOTES), new, old)
+    duel = grades.duel(scorecard)
+    assert duel is not None
+    assert (duel.voters, duel.wins > duel.losses) == (3, True)
+    assert duel.wins + duel.ties + duel.losses >= 20
+
+
+def test_a_lead_ends_a_comparison_early_and_it_says_so(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    sheet = grades.open(scorecard, "U_ANNA", Kind.VOTES)
+    grades.answer(sheet.id, "U_ANNA", 1, "tie", 1.0)
+    assert grades.close_votes(scorecard.id, "U_MARA") == 1
+    duel = grades.duel(scorecard)
+    assert duel == Duel(0, 1, 0, 1.0, None, 1, True)
+    assert grades.answer(sheet.id, "U_ANNA", 2, "a", 2.0).answered == 1
+
+
+def test_people_take_a_pass_back_only_with_enough_grades() -> None:
+    card = example_card(Verdict.PASS)
+
+    def seen(found: Rate) -> Card:
+        return card.seen_with(People(2, found, wilson(0, 0), Agreement(None, 0), None, 0), None)
+
+    assert seen(wilson(3, 19)).verdict is Verdict.PASS
+    assert seen(wilson(14, 20)).verdict is Verdict.PASS  # their interval holds the bar
+    few = seen(wilson(8, 20))
+    assert (few.verdict, few.reason) == (Verdict.INCONCLUSIVE, Reason.PEOPLE_BELOW_BAR)
+    failed = replace(card, verdict=Verdict.FAIL)
+    assert (
+        failed.seen_with(People(2, wilson(20, 20), wilson(0, 0), Agreement(None, 0), None, 0), None).verdict == "fail"
+    )
+
+
+# In Slack
+
+
+async def card_of(it: World, person: Person) -> dict[str, object]:
+    return await person.wait_message("C_COPY", lambda m: offers(m, "grade_blind"))
+
+
+def progress(view: SeenView) -> str:
+    return str(view.blocks[0]["elements"][0]["text"])
+
+
+def shown(view: SeenView) -> list[str]:
+    return [block["text"]["text"] for block in view.blocks if block["type"] == "section"]
+
+
+async def wait_progress(person: Person, text: str) -> SeenView:
+    def at(state: dict[str, object]) -> bool:
+        modals = state["modals"]
+        return bool(modals) and text in str(modals)  # type: ignore[arg-type]
+
+    await person.wait_until(at, f"The modal does not show {text}")
+    view = await person.modal()
+    assert view is not None
+    return view
+
+
+async def grade_all(person: Person, view: SeenView, start: int = 1) -> None:
+    for n in range(start, 21):
+        view = await wait_progress(person, f"{n} of 20")
+        answer = "excellent" if "new" in shown(view)[1] else "fail"
+        await person.press_in(view, f"answer:{answer}")
+
+
+@pytest.mark.socket
+async def test_a_copywriter_grades_twenty_leaves_comes_back_and_the_card_shows_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard = scorecard_with_samples(it.store)
+        card = await card_of(it, it.anna)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        view = await it.anna.wait_modal(callback_id="sheet_grades")
+        assert "copy-0001" not in str(view.body)
+        assert "base" not in str(view.body)
+        for n in range(1, 8):
+            view = await wait_progress(it.anna, f"{n} of 20")
+            await it.anna.press_in(view, "answer:fail")
+        view = await wait_progress(it.anna, "8 of 20")
+        await it.anna.dismiss(view)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        view = await wait_progress(it.anna, "8 of 20")
+        await it.anna.press_in(view, "answer_back")
+        view = await wait_progress(it.anna, "7 of 20")
+        chosen = [b for b in view.blocks[-2]["elements"] if b.get("style") == "primary"]
+        assert [b["action_id"] for b in chosen] == ["answer:fail"]
+        await it.anna.press_in(view, "answer:acceptable")
+        await grade_all(it.anna, view, 8)
+        end = await wait_progress(it.anna, "graded all 20")
+        assert "20 of 100 graded texts are there" in str(end.body)
+        rows = it.store.rows("SELECT grade, count(*) AS n FROM grades GROUP BY grade")
+        assert sum(row["n"] for row in rows) == 20
+        await it.mara.wait_message("C_COPY", lambda m: "excellent, by people" in str(m["blocks"]))
+        assert it.store.scorecard(scorecard.id).body == scorecard.body  # what people said is not frozen in it
+
+
+@pytest.mark.socket
+async def test_a_blind_comparison_is_revealed_at_its_end(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        card = await card_of(it, it.anna)
+        await it.anna.press("C_COPY", str(card["ts"]), "compare_blind")
+        for n in range(1, 21):
+            view = await wait_progress(it.anna, f"{n} of 20")
+            assert "copy-0001" not in str(view.body)
+            text_a = shown(view)[1]
+            await it.anna.press_in(view, f"answer:{'tie' if n > 16 else 'a' if 'new' in text_a else 'b'}")
+            if n == 10:
+                message = await it.mara.wait_message("C_COPY", lambda m: "Being compared by 1 now" in str(m["blocks"]))
+                assert "Compared blind" not in str(message["blocks"])
+        end = await wait_progress(it.anna, "You compared all 20 pairs")
+        sentence = (
+            "*Compared blind:* copy-0001 was better 16 times, base model 0 times, 4 ties (1 voting). "
+            "That is more than chance: 13 of 16 are needed (p = 0.000)."
+        )
+        assert shown(end)[1] == sentence
+        await it.mara.wait_message("C_COPY", lambda m: sentence in str(m["blocks"]))
+
+
+@pytest.mark.socket
+async def test_only_a_lead_ends_a_comparison(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        card = await card_of(it, it.liwei)
+        await it.liwei.press("C_COPY", str(card["ts"]), "compare_blind")
+        view = await wait_progress(it.liwei, "第 1 篇，共 20 篇")
+        await it.liwei.press_in(view, "answer:a")
+        await it.mara.wait_message("C_COPY", lambda m: offers(m, "close_votes"))
+        await it.anna.press("C_COPY", str(card["ts"]), "close_votes")
+        refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
+        assert refused["text"] == "Only a lead decides about versions: <@U_MARA>"
+        await it.mara.press("C_COPY", str(card["ts"]), "close_votes")
+        await it.mara.wait_message("C_COPY", lambda m: "was ended early" in str(m["blocks"]))
+        view = await wait_progress(it.liwei, "第 2 篇，共 20 篇")
+        await it.liwei.press_in(view, "answer:a")
+        await wait_progress(it.liwei, "结束了这次盲比，当时你比了 1 对")
+
+
+@pytest.mark.socket
+async def test_somebody_outside_the_channel_cannot_grade(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        card = await card_of(it, it.liwei)
+        it.sandbox.workspace.leave("C_COPY", "U_LIWEI")
+        await it.liwei.press("C_COPY", str(card["ts"]), "grade_blind")
+        refused = await it.liwei.wait_message("C_COPY", lambda m: m["ephemeral"])
+        assert refused["text"] == "盲评由 <#C_COPY> 的成员来做。请先加入频道，再点一次。"
+        assert it.store.rows("SELECT * FROM sheets") == []
+
+
+@pytest.mark.socket
+async def test_a_tap_that_comes_three_times_counts_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        card = await card_of(it, it.anna)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        view = await wait_progress(it.anna, "1 of 20")
+        await asyncio.gather(*(it.anna.press_in(view, "answer:fail") for _ in range(3)))
+        await wait_progress(it.anna, "2 of 20")
+        assert len(it.store.rows("SELECT * FROM grades")) == 1
+
+
+@pytest.mark.socket
+async def test_grading_goes_on_after_the_bot_was_killed(tmp_path: Path) -> None:
+    async with world(tmp_path, bot=False) as it:
+        scorecard_with_samples(it.store)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(Path(__file__).parent / "bot_process.py"), env={**os.environ, **environment(it)}
+        )
+        card = await card_of(it, it.anna)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        for n in range(1, 4):
+            view = await wait_progress(it.anna, f"{n} of 20")
+            await it.anna.press_in(view, "answer:fail")
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        assert len(it.store.rows("SELECT * FROM grades")) == 3
+        view = await it.anna.modal()
+        assert view is not None
+        async with running(it):
+            await it.anna.press_in(view, "answer:excellent")  # the modal that stood open through it all
+            await it.anna.wait_message("C_COPY", lambda m: "excellent, by people" in str(m["blocks"]))
+            await wait_progress(it.anna, f"{len(it.store.rows('SELECT * FROM grades')) + 1} of 20")
+
+
+@pytest.mark.socket
+async def test_a_scorecard_without_its_briefs_says_what_to_do(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        with it.store.transaction() as db:
+            db.execute("DELETE FROM suite_items")
+        card = await card_of(it, it.anna)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
+        assert "copydesk eval run copy-0001" in refused["text"]
