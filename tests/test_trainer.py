@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import signal
 import subprocess
 import sys
 import unicodedata
@@ -27,6 +25,7 @@ from serving.registry import verify
 from serving.settings import Settings
 from serving.store import NewPair, Store
 from trainer import lora
+from trainer.__main__ import main
 from trainer.dataset import IGNORED, end_token, prompt_tokens, training_data
 from trainer.recipe import ARTICLE, DEFAULT, Recipe
 from trainer.rounds import FACTS, run_round
@@ -324,98 +323,45 @@ def test_a_directory_of_another_desk_is_not_overwritten(desk: Settings, filled: 
     assert filled.rounds()[0].state is RoundState.FAILED
 
 
-ROUND = """
-import sys
-from pathlib import Path
-from dataclasses import replace
-from serving.settings import Settings
-from serving.store import Store
-from trainer import rounds
-from trainer.recipe import DEFAULT
-
-settings = Settings(_env_file=None, copydesk_home=Path(sys.argv[1]), copydesk_model=sys.argv[2])
-recipe = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=4, min_steps=0)
-
-def halt(*arguments, **options):
-    print("here", flush=True)
-    sys.stdin.read()
-
-before, name = sys.argv[3], sys.argv[4]
-if before == "before":
-    setattr(rounds, name, halt)
-else:
-    step = getattr(rounds, name)
-    setattr(rounds, name, lambda *a, **o: (step(*a, **o), halt()))
-rounds.run_round(settings, Store(settings.database), recipe)
-"""
+def command(desk: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """What `python -m trainer` does, in this process: starting another with torch takes ten seconds."""
+    monkeypatch.setenv("COPYDESK_HOME", str(desk.copydesk_home))
+    monkeypatch.setenv("COPYDESK_MODEL", desk.copydesk_model)
+    monkeypatch.setattr(sys, "argv", ["trainer", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
 
 
-@pytest.mark.parametrize(
-    ("moment", "name", "registered"),
-    [
-        ("before", "_train", 0),
-        ("before", "draw_losses", 0),
-        ("before", "publish", 0),
-        ("after", "publish", 1),
-        ("before", "register", 1),
-        ("after", "register", 1),
-    ],
-)
-def test_a_kill_leaves_one_whole_version_or_none(
-    desk: Settings, filled: Store, moment: str, name: str, registered: int
+def test_the_command_prints_progress_as_json_lines(
+    desk: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-c", ROUND, str(desk.copydesk_home), desk.copydesk_model, moment, name]
-    process = subprocess.Popen(
-        command, env={**os.environ, **ONE_THREAD}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "here\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-
-    outcome = run_round(desk, filled, replace(EXACT, batch_pairs=4))
-
-    assert outcome.version.name == "copy-0002"
-    versions = {version.name: version for version in filled.versions()}
-    assert len(versions) == 1 + registered
-    for version in versions.values():
-        verify(version)
-    first = filled.round(1)
-    assert first.state is (RoundState.DONE if registered else RoundState.FAILED)
-    if registered:
-        assert first.facts["pairs"] == first.pairs
-        assert versions["copy-0001"].digest == versions["copy-0002"].digest
-    else:
-        assert first.message == "killed before it was done; run it again: copydesk round run"
-    assert {path.name for path in desk.adapters.iterdir()} - {".lock"} == set(versions)
-
-
-def command(desk: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        **ONE_THREAD,
-        "COPYDESK_HOME": str(desk.copydesk_home),
-        "COPYDESK_MODEL": desk.copydesk_model,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "trainer", *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
-def test_the_command_prints_progress_as_json_lines(desk: Settings, store: Store) -> None:
-    assert json.loads(command(desk, "starter", "--language", "en", "--json").stdout)["added"] >= 100
-    assert json.loads(command(desk, "starter", "--language", "en", "--json").stdout)["added"] == 0
-    done = command(desk, "run", "--language", "en", "--max-pairs", "9", "--json")
-    *steps, last = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (done.returncode, done.stderr) == (0, "")
+    command(desk, monkeypatch, "starter", "--language", "en", "--json")
+    assert json.loads(capsys.readouterr().out)["added"] >= 100
+    command(desk, monkeypatch, "starter", "--language", "en", "--json")
+    assert json.loads(capsys.readouterr().out)["added"] == 0
+    code = command(desk, monkeypatch, "run", "--language", "en", "--max-pairs", "9", "--json")
+    done = capsys.readouterr()
+    *steps, last = [json.loads(line) for line in done.out.splitlines()]
+    assert (code, done.err) == (0, "")
     assert [step["step"] for step in steps] == list(range(1, steps[0]["steps"] + 1))
     assert last["version"] == "copy-0001"
     assert last["pairs"] == 9
 
 
-def test_the_command_says_what_went_wrong_in_one_line(desk: Settings, store: Store) -> None:
-    failed = command(desk, "run")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.splitlines() == ["No pairs to train on; correct drafts, or run: python -m trainer starter"]
-    assert "there are default, article" in command(desk, "run", "--recipe", "secret").stderr
-    assert "there are en, zh" in command(desk, "starter", "--language", "fr").stderr
+def test_the_command_says_what_went_wrong_in_one_line(
+    desk: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = command(desk, monkeypatch, "run")
+    failed = capsys.readouterr()
+    assert (code, failed.out) == (1, "")
+    assert failed.err.splitlines() == ["No pairs to train on; correct drafts, or run: python -m trainer starter"]
+    command(desk, monkeypatch, "run", "--recipe", "secret")
+    assert "there are default, article" in capsys.readouterr().err
+    command(desk, monkeypatch, "starter", "--language", "fr")
+    assert "there are en, zh" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_program(desk: Settings) -> None:
+    done = subprocess.run([sys.executable, "-m", "trainer", "--help"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")

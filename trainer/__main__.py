@@ -70,7 +70,15 @@ def run(
     store = Store(settings.database)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    start = partial(run_round, settings, store, chosen, language=language or None, max_pairs=max_pairs or None)
+    start = partial(
+        run_round,
+        settings,
+        store,
+        chosen,
+        language=language or None,
+        max_pairs=max_pairs or None,
+        on_note=lambda note: err.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True),
+    )
     if as_json:
         outcome = start(on_progress=lambda progress: print(progress_line(progress), flush=True))
         print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))

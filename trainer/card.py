@@ -1,4 +1,4 @@
-"""What goes beside an adapter for people: a card and the loss as a curve."""
+"""What goes beside an adapter for people: a card in the Hub's format and the loss as a curve."""
 
 from __future__ import annotations
 
@@ -6,31 +6,96 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
+from serving.card import Card
 from serving.records import Round
 from trainer.recipe import Recipe
 
+PIPELINE = "text-generation"
 
-def card(round: Round, recipe: Recipe, facts: dict[str, Any], base: str) -> str:
-    """The model card in Markdown; `facts` are those of the round's row."""
+
+def card(
+    round: Round,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    digest: str,
+    scores: Card | None = None,
+    *,
+    merged: bool = False,
+) -> str:
+    """The model card in Markdown.
+
+    Args:
+        facts: those of the round's row.
+        digest: of the adapter's files, as it is registered.
+        scores: the version's newest scorecard.
+        merged: the weights are a whole model rather than an adapter.
+    """
+    base = facts["base"]
+    data = ModelCardData(
+        base_model=base["name"],
+        base_model_relation="finetune" if merged else "adapter",
+        library_name="transformers" if merged else "peft",
+        pipeline_tag=PIPELINE,
+        license=base["license"],
+        language=facts["languages"],
+        tags=["copydesk"] if merged else ["lora", "copydesk"],
+        model_name=round.version,
+        eval_results=_results(scores) if scores else None,
+    )
     rows = {
-        "base model": base,
+        "base model": f"{base['name']}, revision `{base['revision']}`",
+        "licence of the base": base["license"],
         "recipe": f"{recipe.name}: r={recipe.rank}, α={recipe.alpha}, {', '.join(recipe.targets)}",
         "learning rate": f"{facts['learning_rate']:.2g}, {recipe.schedule}",
         "steps": f"{facts['steps']} in {recipe.epochs} epochs",
         "trainable": f"{facts['trainable']:,} parameters ({facts['trainable_share']:.2%})",
-        "pairs": f"{facts['pairs']} (sha256 of the pairs: `{round.data_digest}`)",
+        "pairs": f"{facts['pairs']}, {len(facts['skipped'])} left out: "
+        + ", ".join(f"{count} {category}" for category, count in facts["categories"].items()),
+        "digest of the pairs": f"sha256 `{round.data_digest}`",
+        "digest of the adapter": f"sha256 `{digest}`",
         "tokens": f"{facts['tokens']:,} in {facts['seconds']:,.0f} s ({facts['tokens_per_s']:,.0f} a second)",
         "loss": f"{facts['loss_first']:.3f} at the first step, {facts['loss_last']:.3f} at the end",
         "seed": str(recipe.seed),
         "made with": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    kind = "A model" if merged else "A LoRA adapter"
     return (
-        f"---\nlibrary_name: peft\npipeline_tag: text-generation\ntags: [lora, copydesk]\n---\n\n"
-        f"# {round.version}\n\nA LoRA adapter that writes product copy in a team's style. Copydesk trained it on "
-        f"the team's instruction-output pairs in round {round.id}.\n\n| | |\n|---|---|\n{table}\n\n"
-        f"![Loss by step](loss.png)\n"
+        f"---\n{data.to_yaml()}\n---\n\n# {round.version}\n\n{kind} that writes product copy in a team's style. "
+        f"Copydesk trained it on the team's instruction-output pairs in round {round.id}.\n\n{_table(rows)}\n\n"
+        f"{_scores(scores) if scores else ''}![Loss by step](loss.png)\n"
     )
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+
+
+def _scores(scores: Card) -> str:
+    arm = scores.candidate
+    rows = {
+        "verdict": f"{scores.verdict} against {scores.baseline}",
+        "suite": f"{scores.suite} `{scores.suite_digest[:12]}`, {scores.items} briefs, seed {scores.seed}",
+        "excellent": f"{arm.excellent.share:.0%} [{arm.excellent.low:.0%}, {arm.excellent.high:.0%}]",
+        **{metric.name: f"{metric.value:.2f}" for metric in arm.metrics},
+    }
+    return f"## Scores\n\n{_table(rows)}\n\n"
+
+
+def _results(scores: Card) -> list[EvalResult]:
+    values = {"excellent": scores.candidate.excellent.share, **{m.name: m.value for m in scores.candidate.metrics}}
+    return [
+        EvalResult(
+            task_type=PIPELINE,
+            dataset_type="copydesk-suite",
+            dataset_name=f"Copydesk suite {scores.suite}",
+            dataset_revision=scores.suite_digest,
+            metric_type=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in values.items()
+    ]
 
 
 def draw_losses(losses: Sequence[float], path: Path) -> None:
