@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from serving.prompt import task_messages
 from serving.records import CopydeskError, Pair, Task
 from trainer.hygiene import Skipped
+from trainer.judgements import Judgements
 
 IGNORED = -100  # what torch's cross-entropy leaves out
 
@@ -27,6 +28,7 @@ class TrainingData:
         rows: input_ids and labels of equal length; labels are IGNORED on the prompt.
         tokens: of one epoch, prompt and answer.
         answer_tokens: those of them that are learned.
+        judgements: what a preference stage learns from.
     """
 
     pairs: tuple[Pair, ...]
@@ -34,10 +36,15 @@ class TrainingData:
     skipped: tuple[Skipped, ...]
     tokens: int
     answer_tokens: int
+    judgements: Judgements = field(default_factory=Judgements)
 
     @property
     def digest(self) -> str:
-        return digest_of_pairs(self.pairs)
+        """Of all that trains."""
+        pairs = digest_of_pairs(self.pairs)
+        if not (self.judgements.choices or self.judgements.opinions):
+            return pairs
+        return hashlib.sha256(f"{pairs} {self.judgements.digest}".encode()).hexdigest()
 
 
 def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TrainingData:
@@ -47,23 +54,33 @@ def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max
         CopydeskError: the model has no chat template.
     """
     end = end_token(tokenizer)
-    context = tokenizer.model_max_length
-    limit, taker = (context, "base model") if context < max_tokens else (max_tokens, "recipe")
     kept: list[Pair] = []
     rows: list[dict[str, list[int]]] = []
     skipped: list[Skipped] = []
     for pair in pairs:
-        prompt_ids = prompt_tokens(pair.task, tokenizer)
-        answer_ids = [*tokenizer(pair.output.strip(), add_special_tokens=False)["input_ids"], end]
-        length = len(prompt_ids) + len(answer_ids)
-        if length > limit:
-            skipped.append(Skipped(pair.id, f"{length} tokens, and the {taker} takes {limit}"))
+        row = row_of(pair.task, pair.output, tokenizer, end)
+        if reason := too_long(row, tokenizer, max_tokens):
+            skipped.append(Skipped(pair.id, reason))
             continue
         kept.append(pair)
-        rows.append({"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids})
+        rows.append(row)
     tokens = sum(len(row["input_ids"]) for row in rows)
     answer_tokens = sum(label != IGNORED for row in rows for label in row["labels"])
     return TrainingData(tuple(kept), Dataset.from_list(rows), tuple(skipped), tokens, answer_tokens)
+
+
+def row_of(task: Task, answer: str, tokenizer: PreTrainedTokenizerBase, end: int) -> dict[str, list[int]]:
+    """input_ids and labels of a brief and its answer; `end` is what `end_token` says."""
+    prompt_ids = prompt_tokens(task, tokenizer)
+    answer_ids = [*tokenizer(answer.strip(), add_special_tokens=False)["input_ids"], end]
+    return {"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids}
+
+
+def too_long(row: dict[str, list[int]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
+    """Why a row does not fit, or ""."""
+    context, length = tokenizer.model_max_length, len(row["input_ids"])
+    limit, taker = (context, "base model") if context < max_tokens else (max_tokens, "recipe")
+    return f"{length} tokens, and the {taker} takes {limit}" if length > limit else ""
 
 
 def prompt_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:

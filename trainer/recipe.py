@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from serving.records import CopydeskError
@@ -10,6 +10,7 @@ from serving.records import CopydeskError
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["bf16", "fp16", "fp32"]
 Batching = Literal["padded", "bucketed", "packed"]
+Kind = Literal["dpo", "kto"]
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -17,7 +18,44 @@ TARGETS = ATTENTION + MLP
 RANKS = (1, 8, 16, 32, 64)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
 
 SIZE_EXPONENT = 0.78
-OPTIONAL = {"max_grad_norm", "min_steps", "reference_hidden"}
+OPTIONAL = {"max_grad_norm", "min_steps", "reference_hidden", "preference"}
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A second stage that learns from what people preferred; its reference is the adapter as the first stage left it.
+
+    Attributes:
+        kind: "dpo" takes corrections over their drafts (Rafailov et al., 2023), "kto" takes 👍 and 👎 (Ethayarajh et
+            al., 2024).
+        beta: how dearly the model pays for moving away from the reference.
+        rate: times the recipe's learning rate.
+        batch: judgements in an optimiser step.
+        answers: weight of the chosen texts' own cross-entropy, which keeps DPO from lowering the likelihood of both
+            sides (Pang et al., 2024); "kto" has none.
+
+    Raises:
+        CopydeskError: a value that cannot train.
+    """
+
+    kind: Kind
+    beta: float = 0.1
+    rate: float = 0.1
+    epochs: int = 1
+    batch: int = 8
+    answers: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.kind in get_args(Kind), f"kind must be one of {_list(get_args(Kind))}"),
+            (self.beta > 0, f"beta must be positive, not {self.beta}"),
+            (0 < self.rate <= 1, f"rate is a share of the learning rate in (0, 1], not {self.rate}"),
+            (self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}"),
+            (self.batch >= 2, f"batch must be at least 2, not {self.batch}"),
+            (self.answers >= 0, f"answers must not be negative, but is {self.answers}"),
+        )
+        if wrong := [message for holds, message in checks if not holds]:
+            raise CopydeskError(f"Preference stage: {'; '.join(wrong)}.")
 
 
 @dataclass(frozen=True)
@@ -34,6 +72,7 @@ class Recipe:
         max_tokens: longer pairs (prompt and answer) are left out by name.
         batching: "padded" fills every pair up to max_tokens, "bucketed" batches pairs of like length and pads to
             the longest, "packed" lays the pairs of a step end to end without padding; the loss is the same.
+        preference: a further stage; None ends with the pairs.
 
     Raises:
         CopydeskError: a value that cannot train, or that vLLM could not serve.
@@ -56,6 +95,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     min_steps: int = 0
     reference_hidden: int | None = None
+    preference: Preference | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.targets) - set(TARGETS)
@@ -72,6 +112,10 @@ class Recipe:
             (self.max_tokens >= 16, f"max_tokens must be at least 16, not {self.max_tokens}"),
             (self.min_steps >= 0, f"min_steps must not be negative, but is {self.min_steps}"),
             ((self.reference_hidden or 1) > 0, f"reference_hidden must be positive, not {self.reference_hidden}"),
+            (
+                self.preference is None or self.batching == "packed",
+                f'a preference stage needs batching "packed", not "{self.batching}"',
+            ),
             (self.max_grad_norm > 0, f"max_grad_norm must be positive, not {self.max_grad_norm}"),
             *(
                 (getattr(self, field) in get_args(kind), f"{field} must be one of {_list(get_args(kind))}")
@@ -104,7 +148,8 @@ class Recipe:
             raise CopydeskError(f"A recipe has no {_list(sorted(unknown))}; it has {_list(sorted(fields))}.")
         if missing := fields - set(data) - OPTIONAL:
             raise CopydeskError(f"The recipe lacks {_list(sorted(missing))}.")
-        return cls(**{**data, "targets": tuple(data["targets"])})
+        preference = Preference(**data["preference"]) if data.get("preference") else None
+        return cls(**{**data, "targets": tuple(data["targets"]), "preference": preference})
 
 
 def _list(values: object) -> str:
@@ -151,7 +196,11 @@ DEFAULT = Recipe(
     reference_hidden=576,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ARTICLE)}
+# The default first, then what people preferred. See docs/recipes.md for what they were worth.
+DPO = replace(DEFAULT, name="dpo", preference=Preference("dpo"))
+KTO = replace(DEFAULT, name="kto", preference=Preference("kto"))
+
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, ARTICLE, DPO, KTO)}
 
 
 def recipe_named(name: str) -> Recipe:
