@@ -26,6 +26,7 @@ from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.corrections import Corrections
 from bot.drafts import Drafts
+from bot.extensions import Extending
 from bot.grading import Grading
 from bot.home import Home
 from bot.office import JSON, Desk, Office, RefusalError
@@ -60,6 +61,7 @@ class Bot:
         self.office = Office(desk, slack_client(desk.settings.slack_bot_token, desk.settings.slack_api_url))
         self.drafts = Drafts(self.office)
         self.approvals = Approvals(self.office)
+        self.extending = Extending(self.office, self.approvals)
         # A listener ends before Slack is answered: what was acknowledged is stored, and what was not comes again.
         self.app = AsyncApp(client=self.office.slack, process_before_response=True)
         for listen, listener in self._listeners():
@@ -100,6 +102,7 @@ class Bot:
             (app.action(re.compile(rf"^{grading.ANSWER}:")), graded.answered),
             (app.action(grading.BACK), graded.back_pressed),
             (app.action(scorecards.CLOSE_VOTES), graded.close_pressed),
+            (app.action(scorecards.MORE), self.extending.pressed),
         ]
 
     async def _failed(self, error: Exception, body: JSON) -> BoltResponse | None:
@@ -168,6 +171,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     try:
         await bot.drafts.resume()
         await bot.approvals.catch_up()
+        await bot.extending.resume()
         await stop.wait()
     finally:
         for loop in loops:

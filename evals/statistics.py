@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, sqrt
+from math import comb
 
 import numpy as np
 
 from evals.overlap import CORPUS_BLEU, Overlap
-from serving.card import Difference, Estimate, Rate
+from serving.card import Difference, Estimate
+from serving.counts import sign_test as mcnemar  # on the briefs that changed
+from serving.counts import wilson
 
-Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
+__all__ = ["bootstrap", "by_brief", "mcnemar", "paired_bleu", "paired_rates", "pass_k", "wilson"]
+
 RESAMPLES = 2000
-
-
-def wilson(successes: int, total: int) -> Rate:
-    """A rate with Wilson's score interval (Wilson 1927), 95 %. With no trials the interval is all of 0..1."""
-    if not 0 <= successes <= total:
-        raise ValueError(f"{successes} of {total} is no rate")
-    if total == 0:
-        return Rate(0, 0, 0.0, 1.0)
-    share, z2 = successes / total, Z * Z
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z / (1 + z2 / total) * sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return Rate(
-        successes,
-        total,
-        0.0 if successes == 0 else max(0.0, middle - half),
-        1.0 if successes == total else min(1.0, middle + half),
-    )
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided McNemar test: how likely so lopsided a split of the changed items is by chance alone."""
-    changed = gained + lost
-    tail = sum(comb(changed, i) for i in range(min(gained, lost) + 1))
-    return float(min(1.0, 2 * tail / 2**changed))
 
 
 def pass_k(met: Sequence[int], repeats: int, k: int) -> float:

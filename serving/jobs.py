@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from serving.processes import lives
 from serving.records import CopydeskError, Round, RoundState
 from serving.store import Store
 
@@ -42,12 +43,7 @@ class Job:
 
     @property
     def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            same = bool(abs(process.create_time() - self.pid_started) < 1)
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return lives(self.pid, self.pid_started)
 
 
 @dataclass(frozen=True)

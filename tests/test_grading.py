@@ -334,3 +334,22 @@ async def test_a_scorecard_without_its_briefs_says_what_to_do(tmp_path: Path) ->
         await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
         refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
         assert "copydesk eval run copy-0001" in refused["text"]
+
+
+# More briefs
+
+
+@pytest.mark.socket
+async def test_more_briefs_are_begun_once_and_a_failure_is_told_with_what_to_do(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)  # its samples are of no suite, which the command refuses
+        card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "more"))
+        await it.anna.press("C_COPY", str(card["ts"]), "more")
+        await it.anna.wait_message("C_COPY", lambda m: m["text"].startswith("30 more briefs are being written"))
+        await it.liwei.press("C_COPY", str(card["ts"]), "more")
+        await it.liwei.wait_message("C_COPY", lambda m: m["text"] == "已经在再测 30 份了，完成后评分卡会自动更新。")
+        assert len(it.store.rows("SELECT * FROM extensions")) == 1
+        await it.anna.wait_message(
+            "C_COPY", lambda m: "could not be scored" in m["text"], thread_ts=str(card["ts"]), timeout=60
+        )
+        assert [row["state"] for row in it.store.rows("SELECT state FROM extensions")] == ["failed"]

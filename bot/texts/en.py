@@ -110,7 +110,7 @@ TEXTS = {
     "why_worse_than_live": (
         "It is worse than the live version: {lost} briefs are no longer excellent, {gained} got so (p = {p})."
     ),
-    "why_forbidden_claim": "{count} of {total} texts make a claim that is not allowed, such as “{claim}”.",
+    "why_forbidden_claim": "{count} of {total} texts make a claim that is not allowed: “{claim}” for {product}.",
     "why_leak": "{count} briefs of the test were in its training, such as {item}; the figures mean nothing.",
     "why_people_below_bar": (
         "The checks pass it, but people find only {low} to {high} of its copy excellent ({n} texts); the bar is {bar}."
@@ -121,6 +121,7 @@ TEXTS = {
     "caveat_bleu_band": "compare BLEU with the human ceiling, not with rules of thumb",
     "caveat_memorised": "at least one text repeats a training text",
     "caveat_cut_off": "at least one text was cut off",
+    "caveat_extended": "extended after a first look: the intervals are a little too narrow",
     "col_figure": "95 % intervals in brackets",
     "col_difference": "difference (points)",
     "excellent": "excellent",
@@ -150,6 +151,10 @@ TEXTS = {
     "compare_blind": "Compare 20 blind",
     "close_votes": "End the comparison",
     "more": "30 more briefs",
+    "more_started": "30 more briefs are being written and scored. The scorecard changes when they are done.",
+    "more_failed": (
+        "<@{user}> The 30 more briefs could not be scored. Press the button again; what was written is kept. {detail}"
+    ),
     "grades_title": "Grade blind",
     "votes_title": "Which is better?",
     "progress": "{n} of {total}",
@@ -227,6 +232,7 @@ TEXTS = {
     "error_not_gradable": (
         "The texts of {version} were scored before grading was possible. Score it again: copydesk eval run {version}"
     ),
+    "error_more_under_way": "30 more briefs are being scored already. The scorecard changes when they are done.",
     "error_sheet_gone": "This list is gone. Press the button under the scorecard again.",
     "error_not_your_sheet": "This list belongs to somebody else. Press the button under the scorecard for your own.",
     "error_leads_only": "Only a lead decides about versions: {leads}",
