@@ -11,11 +11,12 @@ import math
 import random
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -27,6 +28,7 @@ from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.checkpoint import Checkpoints, Moment
 from trainer.dataset import IGNORED, TrainingData
+from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 from trainer.trunk import Trunk
 
@@ -50,7 +52,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit measured. Tokens are real ones, prompt and answer, over all epochs; padding is not counted."""
+    """What a fit measured. Tokens are real ones, prompt and answer, over all epochs; padding is not counted.
+
+    Attributes:
+        losses: of the steps on pairs; those of a preference stage are of another kind and stand apart.
+    """
 
     losses: tuple[float, ...]
     tokens: int
@@ -60,6 +66,7 @@ class Fit:
     learning_rate: float
     device: str
     precision: str
+    preference_losses: tuple[float, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -123,6 +130,65 @@ def working_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
 
 
+class Stage(Protocol):
+    """A part of a fit with an optimiser of its own.
+
+    Attributes:
+        plan: the rows or judgements of every step, by number.
+        rate: the highest learning rate.
+    """
+
+    plan: list[list[int]]
+    rate: float
+
+    def begin(self) -> None:
+        """Look at the model before the first step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What `begin` saw, for a checkpoint."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take out of a checkpoint what `state` put there."""
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """Of a step, over all processes."""
+
+    def losses(self, batch: Sequence[int]) -> Iterator[Tensor]:
+        """Parts of a step's loss; their sum over all processes is the step's."""
+
+
+class Answers:
+    """The stage that learns the pairs' answers: cross-entropy per answer token."""
+
+    def __init__(
+        self, model: torch.nn.Module, data: TrainingData, recipe: Recipe, pad: int, shrink: int, group: Group
+    ) -> None:
+        self.rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data.rows]
+        self.recipe = recipe
+        self.plan = batches(self.rows, recipe)
+        self.rate = recipe.learning_rate_for(hidden_size(model))
+        self.loss_of = objective(model, recipe, pad, max(len(row["input_ids"]) for row in self.rows))
+        self.device = next(model.parameters()).device
+        self.shrink = shrink
+        self.group = group
+
+    def begin(self) -> None: ...
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None: ...
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        return sum(len(self.rows[index]["input_ids"]) for index in batch)
+
+    def losses(self, batch: Sequence[int]) -> Iterator[Tensor]:
+        answers = sum(label != IGNORED for index in batch for label in self.rows[index]["labels"][1:])
+        mine = [self.rows[index] for index in self.group.share(batch)]
+        for part in parts_of(mine, self.recipe, self.device, self.shrink) if mine else ():
+            yield self.loss_of(part) / answers
+
+
 def fit(
     model: torch.nn.Module,
     data: TrainingData,
@@ -131,6 +197,8 @@ def fit(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoints: Checkpoints | None = None,
     shrink: int = 1,
+    group: Group = ALONE,
+    then: Stage | None = None,
 ) -> Fit:
     """Train the adapter in place. On a CPU the same seed gives the same adapter, also when it is taken up again.
 
@@ -138,54 +206,65 @@ def fit(
         pad: the token that fills rows where the recipe pads.
         checkpoints: where to go on from, and to write to.
         shrink: hold so many times fewer tokens' activations at once.
+        group: the processes that share each step.
+        then: a stage that follows the pairs.
 
     Raises:
         CopydeskError: the loss is not a number, or grew to twice what it was.
     """
-    device = next(model.parameters()).device
-    rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data.rows]
-    plan = batches(rows, recipe)
-    rate = recipe.learning_rate_for(cast(Any, model).config.get_text_config().hidden_size)
-    optimiser = Masters([p for p in model.parameters() if p.requires_grad], recipe, rate, len(plan))
-    dtype = working_dtype(recipe, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-    loss_of = objective(model, recipe, pad, max(len(row["input_ids"]) for row in rows))
-    moment = Moment()
-    torch.manual_seed(recipe.seed)
-    if checkpoints and (saved := checkpoints.take_up()):
-        moment, tensors = saved
-        optimiser.restore(tensors, len(moment.losses))
+    stages: list[Stage] = [Answers(model, data, recipe, pad, shrink, group), *([then] if then else [])]
+    steps = sum(len(stage.plan) for stage in stages)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    dtype = working_dtype(recipe, parameters[0].device)
+    scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=dtype is torch.float16)
+    torch.manual_seed(recipe.seed + group.rank)
+    moment, tensors = group.same((checkpoints and checkpoints.take_up()) or (Moment(), {}))
+    if moment.scaler:
         scaler.load_state_dict(moment.scaler)
     losses, tokens = list(moment.losses), moment.tokens
     model.train()
     started = time.perf_counter() - moment.seconds
-    for step, batch in enumerate(plan[len(losses) :], start=len(losses) + 1):
-        chosen = [rows[index] for index in batch]
-        answers = sum(label != IGNORED for row in chosen for label in row["labels"][1:])
-        loss = 0.0
-        for part in parts_of(chosen, recipe, device, shrink):
-            share = loss_of(part) / answers
-            scaler.scale(share).backward()
-            loss += share.item()
-        losses.append(loss)
-        _check(losses, rate)
-        optimiser.step(scaler)
-        tokens += sum(len(row["input_ids"]) for row in chosen)
-        elapsed = time.perf_counter() - started
-        on_progress(Progress(step, len(plan), loss, tokens / elapsed, elapsed / step * (len(plan) - step)))
-        if checkpoints and step < len(plan) and checkpoints.due():
-            checkpoints.save(Moment(losses, tokens, elapsed, scaler.state_dict()), optimiser.tensors())
-    parameters = list(model.parameters())
+    ends = list(accumulate(len(stage.plan) for stage in stages))
+    for stage, first, end in zip(stages, [0, *ends], ends, strict=False):
+        if len(losses) > end:
+            continue
+        optimiser = Masters(parameters, recipe, stage.rate, len(stage.plan))
+        if tensors:
+            stage.restore(tensors)
+            optimiser.restore(tensors, len(losses) - first)
+            tensors = {}
+        else:
+            stage.begin()
+        for step, batch in enumerate(stage.plan[len(losses) - first :], start=len(losses) + 1):
+            loss = 0.0
+            for part in stage.losses(batch):
+                scaler.scale(part).backward()
+                loss += part.item()
+            group.sum_gradients(parameters)
+            losses.append(group.total(loss))
+            _check(losses[first:], stage.rate)
+            optimiser.step(scaler)
+            tokens += stage.tokens(batch)
+            elapsed = time.perf_counter() - started
+            on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
+            if checkpoints and step < steps and checkpoints.due():
+                state = {**optimiser.tensors(), **stage.state()}
+                checkpoints.save(Moment(losses, tokens, elapsed, scaler.state_dict()), state)
     return Fit(
-        losses=tuple(losses),
+        losses=tuple(losses[: ends[0]]),
         tokens=tokens,
         seconds=time.perf_counter() - started,
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        parameters=sum(p.numel() for p in parameters),
-        learning_rate=rate,
-        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        trainable=sum(p.numel() for p in parameters),
+        parameters=sum(p.numel() for p in model.parameters()),
+        learning_rate=stages[0].rate,
+        device=torch.cuda.get_device_name() if parameters[0].is_cuda else "cpu",
         precision=str(dtype).removeprefix("torch."),
+        preference_losses=tuple(losses[ends[0] :]),
     )
+
+
+def hidden_size(model: torch.nn.Module) -> int:
+    return int(cast(Any, model).config.get_text_config().hidden_size)
 
 
 def _check(losses: Sequence[float], rate: float) -> None:
@@ -212,7 +291,12 @@ class Masters:
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
         for parameter, master in zip(self.parameters, self.masters, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
+            if master.grad is None:
+                master.grad = torch.empty_like(master)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        torch._foreach_copy_([master.grad for master in self.masters], [p.grad for p in self.parameters])
+        for parameter in self.parameters:
             parameter.grad = None
         scaler.unscale_(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.masters, self.recipe.max_grad_norm)
@@ -221,7 +305,6 @@ class Masters:
         self.schedule.step()
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.masters)
-
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next step depends on, by names such as "3.exp_avg"."""
@@ -293,13 +376,10 @@ def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device, shrink: in
     return parts
 
 
-def objective(
-    model: torch.nn.Module, recipe: Recipe, pad: int, longest: int
-) -> Callable[[list[Row]], Tensor]:
+def objective(model: torch.nn.Module, recipe: Recipe, pad: int, longest: int) -> Callable[[list[Row]], Tensor]:
     """What a step minimises: the summed loss of some rows, on the fastest path that computes it exactly."""
     if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model, longest):
-        trunk = Trunk(model, compiled=next(model.parameters()).is_cuda)
-        return partial(trunk.loss, longest=longest)
+        return partial(Trunk(model).loss, longest=longest)
     return partial(summed_loss, model, recipe=recipe, pad=pad)
 
 

@@ -1,0 +1,173 @@
+"""The stage after the pairs: learn what people preferred, DPO from corrections or KTO from 👍 and 👎.
+
+The reference is the adapter as the pairs left it, so that a correction which the pairs taught already gives no reason
+to move on. Its log-probabilities are computed once, before the first step; no second model is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid
+from transformers import PreTrainedTokenizerBase
+
+from trainer.dataset import IGNORED, end_token, row_of, too_long
+from trainer.judgements import Judgements, LeftOut
+from trainer.lora import STREAM_TOKENS, Row, batches, hidden_size, packed
+from trainer.processes import Group
+from trainer.recipe import Recipe
+
+
+def fitting(judgements: Judgements, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judgements:
+    """The judgements whose texts the recipe takes; the others are left out by name."""
+    end = end_token(tokenizer)
+    sides = [
+        *((one, row_of(one.task, one.rejected, tokenizer, end)) for one in judgements.choices),
+        *((one, row_of(one.task, one.text, tokenizer, end)) for one in judgements.opinions),
+    ]
+    reasons = {one.draft_id: reason for one, row in sides if (reason := too_long(row, tokenizer, max_tokens))}
+    return Judgements(
+        tuple(one for one in judgements.choices if one.draft_id not in reasons),
+        tuple(one for one in judgements.opinions if one.draft_id not in reasons),
+        (*judgements.left_out, *(LeftOut(id, reason) for id, reason in reasons.items())),
+    )
+
+
+class Preferences:
+    """A `trainer.lora.Stage` over judgements. Each is two rows: what people wrote and the draft for DPO; for KTO the
+    draft and the next judgement's draft under this one's brief, which tells how far the model has moved anyway.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        judgements: Judgements,
+        recipe: Recipe,
+        tokenizer: PreTrainedTokenizerBase,
+        group: Group,
+        shrink: int,
+    ) -> None:
+        assert recipe.preference is not None
+        self.model = model
+        self.how = recipe.preference
+        self.group = group
+        end = end_token(tokenizer)
+        self.rows: list[tuple[Row, Row]]
+        if self.how.kind == "dpo":
+            self.rows = [
+                (row_of(one.task, one.chosen, tokenizer, end), row_of(one.task, one.rejected, tokenizer, end))
+                for one in judgements.choices
+            ]
+        else:
+            all = judgements.opinions
+            self.rows = [
+                (row_of(one.task, one.text, tokenizer, end), row_of(one.task, other.text, tokenizer, end))
+                for one, other in zip(all, [*all[1:], *all[:1]], strict=True)
+            ]
+        self.liked = torch.tensor([one.liked for one in judgements.opinions])
+        firsts = [first for first, _ in self.rows]
+        self.plan = batches(firsts, replace(recipe, epochs=self.how.epochs, batch_pairs=self.how.batch, min_steps=0))
+        self.rate = recipe.learning_rate_for(hidden_size(model)) * self.how.rate
+        self.limit = STREAM_TOKENS[next(model.parameters()).device.type] // shrink
+        self.reference = torch.empty(0)
+        self.margins: list[float] = []  # of every judgement since the start, in the order of training
+
+    def begin(self) -> None:
+        everything = [self._log_probs(part) for part in self._parts(range(len(self.rows)))]
+        self.reference = torch.cat(everything) if everything else self.reference
+
+    def state(self) -> dict[str, Tensor]:
+        return {"reference": self.reference}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.reference = tensors.pop("reference")
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        return sum(len(row["input_ids"]) for index in batch for row in self.rows[index])
+
+    def losses(self, batch: Sequence[int]) -> Iterator[Tensor]:
+        """Rafailov et al. (2023), eq. 7, with the chosen texts' cross-entropy; Ethayarajh et al. (2024), eq. 8."""
+        mine = self.group.share(batch)
+        drift = self._drift(mine, len(batch)) if self.how.kind == "kto" else 0.0
+        answers = sum(answer_tokens(self.rows[index][0]) for index in batch)
+        for part in self._parts(mine):
+            reference = self.reference[part]
+            if self.how.kind == "dpo":
+                log_probs = log_probs_of(self.model, [row for index in part for row in self.rows[index]]).view(-1, 2)
+                ratios = log_probs - reference.to(log_probs)
+                margins = self.how.beta * (ratios[:, 0] - ratios[:, 1])
+                loss = -logsigmoid(margins).sum() / len(batch) - self.how.answers * log_probs[:, 0].sum() / answers
+            else:
+                log_probs = log_probs_of(self.model, [self.rows[index][0] for index in part])
+                liked = self.liked[part].to(log_probs.device)
+                ratios = log_probs - reference[:, 0].to(log_probs)
+                margins = self.how.beta * torch.where(liked, ratios - drift, drift - ratios)
+                loss = (self._weights(liked) * (1 - margins.sigmoid())).sum() / len(batch)
+            self.margins += margins.detach().tolist()
+            yield loss
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Margins are β times log-ratios: how much more than the reference the model agrees with people."""
+        last = self.margins[-len(self.rows) :]
+        return {
+            "preference_rate": self.rate,
+            "preference_margin_last": round(sum(last) / len(last), 4),
+            "preference_agrees": round(sum(margin > 0 for margin in last) / len(last), 4),
+        }
+
+    def _weights(self, liked: Tensor) -> Tensor:
+        """The rarer side counts so much more that both weigh the same."""
+        likes = int(self.liked.sum())
+        dislikes = len(self.liked) - likes
+        most = max(likes, dislikes)
+        return torch.where(liked, most / likes, most / dislikes)
+
+    def _drift(self, mine: Sequence[int], size: int) -> float:
+        """The mean log-ratio of other briefs' drafts over the whole step, at least 0."""
+        moved = sum(
+            (self._log_probs(part)[:, 1] - self.reference[part][:, 1]).sum().item() for part in self._parts(mine)
+        )
+        return max(0.0, self.group.total(moved) / size)
+
+    @torch.no_grad()
+    def _log_probs(self, part: Sequence[int]) -> Tensor:
+        """Of both rows of some judgements, [judgements, 2], without dropout."""
+        was = self.model.training
+        self.model.eval()
+        found = log_probs_of(self.model, [row for index in part for row in self.rows[index]]).view(-1, 2).cpu()
+        self.model.train(was)
+        return found
+
+    def _parts(self, indices: Sequence[int]) -> Iterator[list[int]]:
+        """Judgements in order, cut where their rows would need too much memory at once."""
+        part: list[int] = []
+        for index in indices:
+            if part and self.tokens([*part, index]) > self.limit:
+                yield part
+                part = []
+            part.append(index)
+        if part:
+            yield part
+
+
+def log_probs_of(model: torch.nn.Module, rows: Sequence[Row]) -> Tensor:
+    """The log-probability of each row's answer given its prompt, [rows], in fp32."""
+    inputs, labels = packed(list(rows))
+    device = next(model.parameters()).device
+    # What follows a position is what it must predict; a row's first label is IGNORED, so none predicts the next row.
+    targets = torch.cat([labels[0, 1:], torch.tensor([IGNORED])])
+    at = (targets != IGNORED).nonzero()[:, 0]
+    row_at = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(inputs["segments"]))[at].to(device)
+    tensors = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    logits = model(**tensors, logits_to_keep=at.to(device), use_cache=False).logits[0]
+    each = -cross_entropy(logits.float(), targets[at].to(device), reduction="none")
+    return each.new_zeros(len(rows)).index_add(0, row_at, each)
+
+
+def answer_tokens(row: Row) -> int:
+    return sum(label != IGNORED for label in row["labels"][1:])
