@@ -140,6 +140,12 @@ def round_run(context: typer.Context) -> None:
     _delegate("trainer", "run", *context.args)
 
 
+@round_app.command("preview", context_settings=Passed)
+def round_preview(context: typer.Context) -> None:
+    """Show a pair as tokens, with those marked that are learned (options: python -m trainer preview --help)."""
+    _delegate("trainer", "preview", *context.args)
+
+
 @round_app.command("list")
 def round_list(as_json: AsJson = False) -> None:
     """All rounds, the newest first."""
@@ -174,6 +180,7 @@ def _eval(name: str, what: str) -> None:
 
 _eval("run", "Score versions that have no scorecard")
 _eval("more", "Extend an inconclusive scorecard by 30 briefs")
+_eval("judge", "Ask the judging model about a scorecard's texts")
 _eval("show", "Show a scorecard, or write it as an HTML file")
 _eval("list", "All scorecards, the newest first")
 _eval("compare", "Two scorecards side by side")

@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import matplotlib.backends.backend_agg  # noqa: F401  (loading it in every process would take a second)
 import torch
 
 from serving.settings import Settings
@@ -17,7 +18,7 @@ from serving.store import Store
 from trainer import rounds
 from trainer.recipe import DEFAULT
 
-RECIPE = replace(DEFAULT, precision="fp32", epochs=2, max_tokens=256, batch_pairs=4, min_steps=0)
+RECIPE = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=4, min_steps=0)
 
 
 def warm_server() -> ForkServerContext:

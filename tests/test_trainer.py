@@ -362,6 +362,32 @@ def test_the_command_says_what_went_wrong_in_one_line(
     assert "there are en, zh" in capsys.readouterr().err
 
 
+def test_a_preview_marks_what_is_learned(
+    desk: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Task("为「云朵」写一句文案。", "", "zh")
+    store.add_pairs([NewPair(task, "云朵保温😀。", PairSource.IMPORT)])
+    command(desk, monkeypatch, "preview", "1", "--json")
+    found = json.loads(capsys.readouterr().out)
+    learned = [token for token in found["tokens"] if token["learned"]]
+    assert "".join(token["text"] for token in learned) == "云朵保温😀。<|im_end|>"
+    row = training_data([store.pair(1)], lora.load_tokenizer(desk.copydesk_model), 256).rows[0]
+    assert [id for token in found["tokens"] for id in token["ids"]] == row["input_ids"]
+    assert [id for token in learned for id in token["ids"]] == [id for id in row["labels"] if id != IGNORED]
+    command(desk, monkeypatch, "preview", "1")
+    text = capsys.readouterr().out
+    assert "<|im_start|>assistant⏎\n[" in text
+    assert "[<|im_end|>]" in text
+    assert "[user]" not in text
+
+
+def test_a_preview_without_pairs_says_what_to_do(
+    desk: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(desk, monkeypatch, "preview") == 1
+    assert "There are no pairs yet" in capsys.readouterr().err
+
+
 def test_the_module_runs_as_a_program(desk: Settings) -> None:
     done = subprocess.run([sys.executable, "-m", "trainer", "--help"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The trainer's command line. Run: python -m trainer run, or python -m trainer starter"""
+"""The trainer's command line. Run: python -m trainer run, preview or starter"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from serving.exchange import starter_pairs
+from serving.held_out import suite_keys
 from serving.records import LANGUAGES, CopydeskError
 from serving.settings import read_settings
 from serving.store import Store
@@ -55,9 +56,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train a new version on the current pairs."""
-    # The libraries read their environment when they are loaded, so they are loaded after it is set.
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment()
     from transformers.utils import logging
 
     from trainer.lora import progress_line
@@ -95,6 +94,12 @@ def run(
     _print_outcome(outcome)
 
 
+def _set_environment() -> None:
+    """The libraries read their environment when they are loaded: call it before they are."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def _print_outcome(outcome: Outcome) -> None:
     facts = outcome.round.facts
     for skipped in facts["skipped"]:
@@ -109,6 +114,41 @@ def _print_outcome(outcome: Outcome) -> None:
         soft_wrap=True,
     )
     out.print(outcome.version.path, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def preview(
+    pair_id: Annotated[int | None, typer.Argument(help="A pair's number; the newest that trains by default.")] = None,
+    recipe: Annotated[str, typer.Option(help="default or article.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show a pair as the tokens that a round reads, with those marked that it learns."""
+    _set_environment()
+    from serving.model import base_model_path
+    from trainer.hygiene import kept_apart, unusable
+    from trainer.lora import load_tokenizer
+    from trainer.preview import pieces_of, shown
+    from trainer.rounds import collect
+
+    settings = read_settings()
+    store = Store(settings.database)
+    if pair_id is None and not (newest := collect(store, None, 1)):
+        raise CopydeskError("There are no pairs yet; correct drafts, or run: python -m trainer starter")
+    pair = store.pair(pair_id) if pair_id is not None else newest[0]
+    limit = recipe_named(recipe).max_tokens
+    pieces = pieces_of(pair, load_tokenizer(base_model_path(settings)), limit)
+    if not pieces:
+        raise CopydeskError(f"Pair {pair.id} is longer than the {limit} tokens of the recipe, so no round learns it.")
+    if as_json:
+        tokens = [asdict(piece) for piece in pieces]
+        print(json.dumps({"pair": pair.id, "tokens": tokens}, ensure_ascii=False))
+        return
+    out.print(shown(pieces, colour=out.color_system is not None), soft_wrap=True)
+    learned = sum(len(piece.ids) for piece in pieces if piece.learned)
+    total = sum(len(piece.ids) for piece in pieces)
+    out.print(f"\nPair {pair.id}: {total} tokens, of which {learned} are learned.", highlight=False)
+    if reason := unusable(pair) or kept_apart(pair, suite_keys()):
+        err.print(f"No round trains on it: {reason}.", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
