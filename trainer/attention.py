@@ -66,7 +66,8 @@ class Segments(NamedTuple):
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
-        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, pin_memory=device.type == "cuda")
+        offsets = offsets.to(device, non_blocking=True)
         return cls(tuple(lengths), offsets, longest or max(lengths))
 
 

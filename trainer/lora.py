@@ -11,8 +11,8 @@ import math
 import random
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -56,6 +56,7 @@ class Fit:
 
     Attributes:
         losses: of the steps on pairs; those of a preference stage are of another kind and stand apart.
+        preference: what that stage says of itself.
     """
 
     losses: tuple[float, ...]
@@ -67,6 +68,7 @@ class Fit:
     device: str
     precision: str
     preference_losses: tuple[float, ...] = ()
+    preference: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class Fit:
             "learning_rate": self.learning_rate,
             "device": self.device,
             "precision": self.precision,
+            **self.preference,
         }
 
 
@@ -141,6 +144,10 @@ class Stage(Protocol):
     plan: list[list[int]]
     rate: float
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage measured, for the round's row."""
+
     def begin(self) -> None:
         """Look at the model before the first step."""
 
@@ -171,6 +178,10 @@ class Answers:
         self.device = next(model.parameters()).device
         self.shrink = shrink
         self.group = group
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {}
 
     def begin(self) -> None: ...
 
@@ -260,6 +271,7 @@ def fit(
         device=torch.cuda.get_device_name() if parameters[0].is_cuda else "cpu",
         precision=str(dtype).removeprefix("torch."),
         preference_losses=tuple(losses[ends[0] :]),
+        preference=then.facts if then else {},
     )
 
 

@@ -1,160 +1,75 @@
 """The decoder layers of Llama-like models over packed rows: the same arithmetic as the model's own, in fewer passes.
 
-Projections that read the same input share one operation: their adapters read it once, and each matrix product adds
-onto what lies there already, the adapter's part on the way forward and the other projections' gradients on the way
-back. On a GPU the element-wise work between the products is compiled.
+Projections that read the same input are one matrix product, forward and backward, and it adds onto what lies there
+already, so that the adapter's part costs no pass over memory of its own. Between the products stand trainer.kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Segments, segments_attended
 from trainer.dataset import IGNORED
+from trainer.kernels import add_norm, gated, loss_and_gradient, rotate
 
 Row = dict[str, list[int]]
 
-GROUPS = (
-    ("self_attn", ("q_proj", "k_proj", "v_proj")),
-    ("self_attn", ("o_proj",)),
-    ("mlp", ("gate_proj", "up_proj")),
-    ("mlp", ("down_proj",)),
-)
-NORMS = ("input_layernorm", "post_attention_layernorm")
+ATTENTION = ("q_proj", "k_proj", "v_proj")
 FAMILIES = ("llama", "mistral", "qwen2")  # RMS norms, rotary positions, a gated SiLU, and nothing else
 HEAD_ROWS = 2048  # answer positions whose logits exist at once
+BLOCK = 64  # weights that share a scale in 4-bit blocks, bitsandbytes' own choice
 
 
-@torch.library.custom_op("copydesk::adapted", mutates_args=())
-def adapted(x: Tensor, weights: list[Tensor], scales: list[Tensor], a: Tensor, b: list[Tensor]) -> list[Tensor]:
-    """Per projection x @ weightᵀ + (x @ aᵀ) @ bᵀ, and last x @ aᵀ.
+class Projection:
+    """Frozen projections that read the same input, as one weight, with the adapters of those that have one.
 
-    Args:
-        x: [tokens, in].
-        weights: frozen, [out, in] each, or 4-bit blocks with their `scales`.
-        a: the adapters of all projections, [all ranks, in].
-        b: [out, rank] each; rank 0 where a projection has no adapter.
+    The modules' own weights become views of the one weight, so that nothing is held twice.
     """
-    inner = x @ a.t()
-    outs, at = [], 0
-    for index, up in enumerate(b):
-        weight, rank = _dense(x, weights, scales, b, index), up.shape[1]
-        if rank:
-            outs.append((inner[:, at : at + rank] @ up.t()).addmm_(x, weight.t()))
-        else:
-            outs.append(x @ weight.t())
-        at += rank
-    return [*outs, inner]
 
-
-@adapted.register_fake
-def _(x: Tensor, weights: list[Tensor], scales: list[Tensor], a: Tensor, b: list[Tensor]) -> list[Tensor]:
-    return [x.new_empty(x.shape[0], part.shape[0]) for part in (*b, a)]
-
-
-@torch.library.custom_op("copydesk::adapted_backward", mutates_args=())
-def adapted_backward(
-    grads: list[Tensor],
-    x: Tensor,
-    inner: Tensor,
-    weights: list[Tensor],
-    scales: list[Tensor],
-    a: Tensor,
-    b: list[Tensor],
-) -> list[Tensor]:
-    """The gradients of x, of a and of each b."""
-    through = torch.cat([grad @ up for grad, up in zip(grads, b, strict=True)], 1)
-    grad_x = through @ a
-    grad_b, at = [], 0
-    for index, (grad, up) in enumerate(zip(grads, b, strict=True)):
-        grad_x.addmm_(grad, _dense(x, weights, scales, b, index))
-        grad_b.append(grad.t() @ inner[:, at : at + up.shape[1]])
-        at += up.shape[1]
-    return [grad_x, through.t() @ x, *grad_b]
-
-
-@adapted_backward.register_fake
-def _(
-    grads: list[Tensor],
-    x: Tensor,
-    inner: Tensor,
-    weights: list[Tensor],
-    scales: list[Tensor],
-    a: Tensor,
-    b: list[Tensor],
-) -> list[Tensor]:
-    return [torch.empty_like(part, memory_format=torch.contiguous_format) for part in (x, a, *b)]
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, weights, scales, a, b = inputs
-    ctx.counts = (len(weights), len(scales))
-    ctx.save_for_backward(x, output[-1], a, *weights, *scales, *b)
-
-
-def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    x, inner, a, *rest = ctx.saved_tensors
-    products, scaled = ctx.counts
-    weights, scales, b = rest[:products], rest[products : products + scaled], rest[products + scaled :]
-    grad_x, grad_a, *grad_b = adapted_backward(
-        [grad.contiguous() for grad in grads[:-1]], x, inner, weights, scales, a, b
-    )
-    return grad_x, [None] * products, [None] * scaled, grad_a, grad_b
-
-
-torch.library.register_autograd("copydesk::adapted", _backward, setup_context=_save)
-
-
-def _dense(x: Tensor, weights: list[Tensor], scales: list[Tensor], b: list[Tensor], index: int) -> Tensor:
-    """A frozen weight as a matrix; 4-bit blocks are unpacked for one product and forgotten."""
-    if not scales:
-        return weights[index]
-    shape = (b[index].shape[0], x.shape[1])
-    return cast(
-        Tensor,
-        torch.ops.bitsandbytes.dequantize_4bit(weights[index], scales[index], BLOCK, "nf4", shape, x.dtype),
-    )
-
-
-BLOCK = 64  # weights that share a scale, bitsandbytes' own choice
-
-
-class Projections(NamedTuple):
-    """Frozen projections that read the same input, with their adapters; see `adapted`."""
-
-    weights: list[Tensor]
-    scales: list[Tensor]
-    biases: list[Tensor | None]
-    a: Tensor
-    b: list[Tensor]
-
-    @classmethod
-    def of(cls, modules: Sequence[torch.nn.Module]) -> Projections:
-        """From linear modules, plain or wrapped by PEFT. To be made anew for each row, since it holds A and B."""
+    def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
         bases = [cast(Any, getattr(module, "base_layer", module)) for module in modules]
-        adapters = [_adapter(module) for module in modules]
-        a = [adapter[0] for adapter in adapters if adapter]
-        like = next((part for part in a), bases[0].weight)
-        return cls(
-            weights=[base.weight.data for base in bases],
-            scales=[base.weight.quant_state.absmax for base in bases if hasattr(base.weight, "quant_state")],
-            biases=[base.bias for base in bases],
-            a=torch.cat(a) if a else like.new_empty(0, bases[0].in_features),
-            b=[
-                adapter[1] * adapter[2] if adapter else like.new_empty(base.out_features, 0)
-                for adapter, base in zip(adapters, bases, strict=True)
-            ],
-        )
+        self.sizes = [int(base.out_features) for base in bases]
+        self.width = int(bases[0].in_features)
+        self.adapters = [_adapter(module) for module in modules]
+        biases = [base.bias for base in bases]
+        self.bias = None if biases[0] is None else torch.cat([bias.detach() for bias in biases])
+        self.weight: Tensor = bases[0].weight.data
+        self.scales: Tensor | None = None
+        if packed := hasattr(bases[0].weight, "quant_state"):
+            self.scales = torch.cat([base.weight.quant_state.absmax for base in bases])
+        if len(bases) > 1:
+            self.weight = torch.cat([base.weight.data for base in bases])
+            parts = self.weight.split([len(base.weight) for base in bases])
+            for base, part in zip(bases, parts, strict=True):
+                base.weight.data = part
+            if packed:
+                scales = cast(Tensor, self.scales).split([len(base.weight.quant_state.absmax) for base in bases])
+                for base, own in zip(bases, scales, strict=True):
+                    base.weight.quant_state.absmax = own
 
-    def outputs(self, x: Tensor) -> list[Tensor]:
-        *outs, _ = adapted(x, self.weights, self.scales, self.a, self.b)
-        return [out if bias is None else out + bias for out, bias in zip(outs, self.biases, strict=True)]
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """[out, in]; 4-bit blocks are unpacked for one product and forgotten."""
+        if self.scales is None:
+            return self.weight
+        shape = (sum(self.sizes), self.width)
+        unpack = torch.ops.bitsandbytes.dequantize_4bit
+        return cast(Tensor, unpack(self.weight, self.scales, BLOCK, "nf4", shape, dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[tokens, in] to [tokens, out]."""
+        a = [adapter[0] for adapter in self.adapters if adapter]
+        b = [
+            adapter[1] * adapter[2] if adapter else x.new_empty(size, 0)
+            for size, adapter in zip(self.sizes, self.adapters, strict=True)
+        ]
+        first = torch.cat(a) if a else x.new_empty(0, self.width)
+        out = cast(Tensor, _Adapted.apply(x, first, torch.block_diag(*b) if len(b) > 1 else b[0], self))
+        return out if self.bias is None else out + self.bias
 
 
 def _adapter(module: torch.nn.Module) -> tuple[Tensor, Tensor, float] | None:
@@ -165,45 +80,62 @@ def _adapter(module: torch.nn.Module) -> tuple[Tensor, Tensor, float] | None:
     return wrapped.lora_A[name].weight, wrapped.lora_B[name].weight, float(wrapped.scaling[name])
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """In fp32, rounded before the weight, as the models do it."""
-    wide = x.float()
-    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype)
+class _Adapted(torch.autograd.Function):
+    """x @ weightᵀ + (x @ aᵀ) @ bᵀ. x: [tokens, in], weight: [out, in], a: [ranks, in], b: [out, ranks]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, projection: Projection) -> Tensor:
+        weight = projection.dense(x.dtype)
+        inner = x @ a.t()
+        ctx.save_for_backward(x, inner, a, b)
+        ctx.projection = projection
+        if not len(a):
+            return x @ weight.t()
+        return (inner @ b.t()).addmm_(x, weight.t())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, inner, a, b = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        through = grad @ b
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            weight = ctx.projection.dense(x.dtype)
+            grad_x = (through @ a).addmm_(grad, weight) if len(a) else grad @ weight
+        return grad_x, through.t() @ x, grad.t() @ inner, None
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions. x: [tokens, heads, head size]; cos and sin: [tokens, 1, head size], sin negative in the first
-    half, so that swapping the halves is an index and no copy."""
-    return x * cos + x.unflatten(-1, (2, -1)).flip(-2).flatten(-2) * sin
+class Layer:
+    """One decoder layer over segments that lie end to end."""
 
+    def __init__(self, layer: torch.nn.Module, epsilon: float) -> None:
+        own = cast(Any, layer)
+        attention, mlp = own.self_attn, own.mlp
+        self.norms: tuple[Tensor, Tensor] = (own.input_layernorm.weight, own.post_attention_layernorm.weight)
+        self.epsilon = epsilon
+        self.size = int(attention.head_dim)
+        self.qkv = Projection([getattr(attention, name) for name in ATTENTION])
+        self.out = Projection([attention.o_proj])
+        self.gate_up = Projection([mlp.gate_proj, mlp.up_proj])
+        self.down = Projection([mlp.down_proj])
 
-def decoder_layer(
-    hidden: Tensor,
-    norms: tuple[Tensor, Tensor],
-    projections: tuple[Projections, Projections, Projections, Projections],
-    cos: Tensor,
-    sin: Tensor,
-    segments: Segments,
-    head_size: int,
-    epsilon: float,
-    kept: Tensor | None,
-) -> Tensor:
-    """One layer over segments that lie end to end.
+    def __call__(
+        self, hidden: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, segments: Segments, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream [tokens, hidden size], and what is to be added to it next.
 
-    Args:
-        hidden: [tokens, hidden size].
-        kept: positions that anybody looks at afterwards; None keeps all.
-    """
-    qkv, out, gate_up, down = projections
-    query, key, value = (
-        part.unflatten(-1, (-1, head_size)) for part in qkv.outputs(rms_norm(hidden, norms[0], epsilon))
-    )
-    mixed = segments_attended(rotated(query, cos, sin), rotated(key, cos, sin), value, segments).flatten(1)
-    if kept is not None:
-        mixed, hidden = mixed[kept], hidden[kept]
-    hidden = hidden + out.outputs(mixed)[0]
-    gate, up = gate_up.outputs(rms_norm(hidden, norms[1], epsilon))
-    return hidden + down.outputs(silu(gate) * up)[0]
+        Args:
+            delta: what the layer before adds.
+            kept: positions that anybody looks at afterwards; None keeps all.
+        """
+        hidden, x = add_norm(hidden, delta, self.norms[0], self.epsilon)
+        query, key, value = (size // self.size for size in self.qkv.sizes)
+        qkv = rotate(self.qkv(x), cos, sin, query + key, self.size).unflatten(1, (-1, self.size))
+        mixed = segments_attended(*qkv.split((query, key, value), 1), segments).flatten(1)
+        if kept is not None:
+            mixed, hidden = mixed.index_select(0, kept), hidden.index_select(0, kept)
+        hidden, x = add_norm(hidden, self.out(mixed), self.norms[1], self.epsilon)
+        return hidden, self.down(gated(self.gate_up(x)))
 
 
 class Trunk:
@@ -211,19 +143,16 @@ class Trunk:
 
     Args:
         model: a PEFT model over a Llama-like one.
-        compiled: compile the layers' element-wise work; pays on a GPU, and takes some seconds at the first row.
         checkpointed: keep each layer's input only and compute the rest again on the way back.
     """
 
-    def __init__(self, model: torch.nn.Module, *, compiled: bool = False, checkpointed: bool = False) -> None:
+    def __init__(self, model: torch.nn.Module, *, checkpointed: bool = False) -> None:
         inner = cast(Any, model).get_base_model()
         self.body = inner.model
         self.epsilon = float(inner.config.get_text_config().rms_norm_eps)
         self.head: Tensor = inner.get_output_embeddings().weight.detach()
-        self.head_size = int(self.body.layers[0].self_attn.head_dim)
+        self.layers = [Layer(layer, self.epsilon) for layer in self.body.layers]
         self.checkpointed = checkpointed
-        self.layer: Callable[..., Tensor] = torch.compile(decoder_layer, dynamic=True) if compiled else decoder_layer
-        self.head_loss = torch.compile(_head_loss, dynamic=True) if compiled else _head_loss
 
     @staticmethod
     def fits(model: torch.nn.Module, longest: int) -> bool:
@@ -243,56 +172,50 @@ class Trunk:
         if device.type == "cuda":
             segments = segments._replace(lengths=())
         kept = (labels != IGNORED).nonzero()[:, 0]
-        hidden = self.hidden(ids.to(device), positions.to(device), segments, kept.to(device))
-        return cast(Tensor, _SummedLoss.apply(hidden, self.head, labels[kept].to(device), self.head_loss))
+        ids, positions, kept, targets = (_moved(part, device) for part in (ids, positions, kept, labels[kept]))
+        return cast(Tensor, _SummedLoss.apply(self.hidden(ids, positions, segments, kept), self.head, targets))
 
     def hidden(self, ids: Tensor, positions: Tensor, segments: Segments, kept: Tensor) -> Tensor:
         """The normed hidden states at some positions, [kept, hidden size]. ids and positions: [tokens]."""
         hidden: Tensor = self.body.embed_tokens(ids)
-        cos, sin = self.body.rotary_emb(hidden[None], positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None].clone()
-        sin[..., : self.head_size // 2].neg_()
-        for layer in self.body.layers:
-            arguments = (
-                tuple(getattr(layer, norm).weight for norm in NORMS),
-                tuple(
-                    Projections.of([getattr(getattr(layer, part), name) for name in names]) for part, names in GROUPS
-                ),
-                *(cos, sin, segments, self.head_size, self.epsilon),
-                # Nobody looks at the prompt's outputs of the last layer, so they are not computed.
-                kept if layer is self.body.layers[-1] else None,
-            )
+        cos, sin = (part[0] for part in self.body.rotary_emb(hidden[None], positions[None]))
+        delta: Tensor | None = None
+        for layer in self.layers:
+            # Nobody looks at the prompt's outputs of the last layer, so they are not computed.
+            arguments = (cos, sin, segments, kept if layer is self.layers[-1] else None)
             if self.checkpointed:
-                hidden = cast(Tensor, checkpoint(self.layer, hidden, *arguments, use_reentrant=False))
+                hidden = cast(Tensor, checkpoint(_summed, layer, hidden, *arguments, use_reentrant=False))
             else:
-                hidden = self.layer(hidden, *arguments)
-        return rms_norm(hidden, self.body.norm.weight, self.epsilon)
+                hidden, delta = layer(hidden, delta, *arguments)
+        return add_norm(hidden, delta, self.body.norm.weight, self.epsilon)[1]
 
 
-def _head_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed loss and its gradient with respect to the logits [positions, vocabulary]."""
-    wide = logits.float()
-    loss = wide.logsumexp(-1) - wide.gather(1, targets[:, None])[:, 0]
-    wanted = torch.arange(logits.shape[1], device=logits.device)[None] == targets[:, None]
-    return loss.sum(), (wide.softmax(-1) - wanted.to(wide.dtype)).to(logits.dtype)
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Through pinned memory, since any other copy to a GPU waits until all its work is done."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _summed(layer: Layer, hidden: Tensor, *arguments: Any) -> Tensor:
+    hidden, delta = layer(hidden, None, *arguments)
+    return hidden + delta
 
 
 class _SummedLoss(torch.autograd.Function):
     """The head is frozen, so its gradient is known together with the loss, and no logits outlive their chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, head_loss: Any) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         grad = torch.empty_like(hidden)
-        total = hidden.new_zeros((), dtype=torch.float32)
+        losses = []
         for at in range(0, len(hidden), HEAD_ROWS):
             rows = slice(at, at + HEAD_ROWS)
-            loss, grad_logits = head_loss(hidden[rows] @ head.t(), targets[rows])
-            total += loss
+            loss, grad_logits = loss_and_gradient(hidden[rows] @ head.t(), targets[rows])
+            losses.append(loss)
             torch.mm(grad_logits, head, out=grad[rows])
         ctx.save_for_backward(grad)
-        return total
+        return torch.cat(losses).sum()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        return grad * grads[0], None, None, None
+        return grad * grads[0], None, None
