@@ -39,6 +39,7 @@ class Approvals:
         self._channel = office.desk.settings.copydesk_channel
         self._grades = Grades(office.store)
         self._judgements = Judgements(office.store)
+        self._heard = self._judged = ""  # the newest answer of a judge: at the last look, and on the scorecards
         self.due: set[int] = set()  # scorecards whose message no longer shows what people said
 
     async def catch_up(self) -> None:
@@ -53,6 +54,7 @@ class Approvals:
             return
         for scorecard in await asyncio.to_thread(self._store.unannounced_scorecards):
             await self.announce(scorecard)
+        await self._hear_judge()
         for scorecard_id in list(self.due):
             self.due.discard(scorecard_id)
             try:
@@ -61,9 +63,20 @@ class Approvals:
                 self.due.add(scorecard_id)
                 raise
 
+    async def _hear_judge(self) -> None:
+        """A judge is another process; its word is shown once it has paused."""
+        newest = await asyncio.to_thread(lambda: self._judgements.newest)
+        if newest == self._heard and newest != self._judged:
+            self.due.update(await asyncio.to_thread(self._judgements.recent_scorecards))
+            self._judged = newest
+        self._heard = newest
+
     async def announce(self, scorecard: Scorecard) -> None:
-        ts = await self._posted(scorecard) or await self._post(scorecard)
+        earlier = await self._posted(scorecard)
+        ts = earlier or await self._post(scorecard)
         await asyncio.to_thread(self._store.mark_announced, scorecard.id, self._channel, ts)
+        if earlier:  # posted by a process that was killed, or extended by further briefs since
+            await self.refresh(scorecard.id)
 
     async def _posted(self, scorecard: Scorecard) -> str | None:
         """The message of a process that was killed before it wrote down that it had posted."""
@@ -197,7 +210,7 @@ class Approvals:
         """Show on the card what was decided, and what people said."""
         scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
         card = await asyncio.to_thread(self._card_of, scorecard)
-        if card is None or scorecard.announced_ts is None or scorecard.announced_channel is None:
+        if card is None or not scorecard.announced_ts or not scorecard.announced_channel:
             return
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
         words = await self._words()

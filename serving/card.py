@@ -46,6 +46,7 @@ class Caveat(StrEnum):
     BLEU_BAND = "bleu_band"  # 0.4-0.6 is advice from translation; for copy compare with the human ceiling
     MEMORISED = "memorised"  # at least one sample repeats 13 words (or Han characters) of a training output
     CUT_OFF = "cut_off"  # at least one sample reached max_tokens
+    EXTENDED = "extended"  # extended after a look at its figures: a 95 % interval then misses more than 5 % of the time
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,7 @@ class Card:
         worst: of the candidate, the worst first.
         chart: path of the PNG relative to COPYDESK_HOME; "" without one. The HTML file stands beside it.
         memorised: None where no sample repeats a training output.
+        looks: how often a verdict was given: 1, and 1 more for each time that further briefs were added.
         people: what people and a judge said by now; never stored with the card, see `seen_with`. So is `judged`.
     """
 
@@ -335,12 +337,15 @@ class Card:
     format: int = FORMAT
     language: str = "en"
     memorised: Memorised | None = None
+    looks: int = 1
     people: People | None = None
     judged: Judged | None = None
 
     def seen_with(self, people: People | None, judged: Judged | None) -> Card:
         """The card as it is shown. Enough people who find less than the bar excellent take a pass back."""
-        card = replace(self, people=people, judged=judged)
+        heard = judged is not None or (people is not None and people.graders > 0)
+        caveats = tuple(caveat for caveat in self.caveats if not (heard and caveat is Caveat.NO_JUDGE))
+        card = replace(self, people=people, judged=judged, caveats=caveats)
         if people is None or self.verdict is not Verdict.PASS:
             return card
         found = people.candidate

@@ -103,6 +103,11 @@ class Grades:
                 ignore=True,
             )
 
+    def tasks(self, suite: str) -> dict[str, Task]:
+        """The briefs that were kept, by the item's id."""
+        rows = self._store.rows("SELECT * FROM suite_items WHERE suite = ?", suite)
+        return {row["item_id"]: _task(row) for row in rows}
+
     # Sheets
 
     def open(self, scorecard: Scorecard, user: str, kind: Kind) -> Sheet:

@@ -53,6 +53,19 @@ class Judgements:
         )
         return {(row["sample_id"], row["question"]) for row in self._store.rows(sql, judge, scorecard_id)}
 
+    @property
+    def newest(self) -> str:
+        """When the last answer came; "" before the first."""
+        return str(self._store.rows("SELECT coalesce(max(created_at), '') AS at FROM judgements")[0]["at"])
+
+    def recent_scorecards(self) -> list[int]:
+        """The few that were judged last."""
+        sql = (
+            "SELECT scorecard_id FROM judgements JOIN samples ON samples.id = sample_id "
+            "GROUP BY scorecard_id ORDER BY max(judgements.created_at) DESC LIMIT 3"
+        )
+        return [row["scorecard_id"] for row in self._store.rows(sql)]
+
     def of(self, scorecard: Scorecard) -> Judged | None:
         """The newest judge's word on a scorecard; None where none was asked."""
         live_id = self._grades.baseline_of(scorecard)

@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     copydesk_endpoint_model: str = Field(
         default="", description="the base model's name there, where it lists several models"
     )
+    copydesk_ray_address: str = Field(default="", description="a Ray cluster that runs our engines, host:port")
+    copydesk_ray_port: int = Field(default=8000, ge=1, le=65535, description="of Serve's proxy, on 127.0.0.1")
+    copydesk_ray_replicas: int = Field(default=0, ge=0, description="engines; 0: one a GPU, or one a machine")
+    copydesk_judge_endpoint: str = Field(default="", description="an OpenAI-compatible endpoint that judges texts")
+    copydesk_judge_model: str = Field(default="", description="the judging model's name there, where it lists several")
+    copydesk_judge_key: str = Field(default="", repr=False, description="its API key, where it wants one")
     copydesk_channel: str = Field(default="", description="Slack channel id that scorecards are posted to")
     copydesk_metrics_port: int = Field(
         default=0, ge=0, le=65535, description="/metrics, /ready and /live on 127.0.0.1; 0 is off"
@@ -65,7 +71,8 @@ class Settings(BaseSettings):
     @property
     def endpoint(self) -> str:
         """Where the model answers: http(s)://…, or unix:///path/of/the/socket for our own engine."""
-        return self.copydesk_endpoint or f"unix://{self.engine_socket}"
+        cluster = f"http://127.0.0.1:{self.copydesk_ray_port}" if self.copydesk_ray_address else ""
+        return self.copydesk_endpoint or cluster or f"unix://{self.engine_socket}"
 
     @property
     def engine_socket(self) -> Path:

@@ -1,0 +1,257 @@
+"""The judging model behind OpenAI's protocol: weighed answers, order swapped, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+import pytest
+from aiohttp import web
+from openai_double import EngineDouble
+from test_grading import ITEMS, fill, scorecard_with_samples
+
+from evals.judge import Judge, UnscoredError, judge_scorecard, open_judge, questions_for
+from serving.card import KAPPA_NEEDED, LABELS_NEEDED, Agreement, Judged
+from serving.counts import wilson
+from serving.grades import Grades, Kind
+from serving.judgements import Judgements
+from serving.prompt import task_of
+from serving.records import CopydeskError, Requirements
+from serving.settings import Settings
+from serving.store import Store
+
+LAMP = task_of(Requirements("Lamp", audience="students", tone="calm"), "en")
+
+
+def said(text: str, tokens: dict[str, float] | None = None) -> dict[str, Any]:
+    """An answer in OpenAI's form; `tokens` are probabilities of its first token."""
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    if tokens is not None:
+        top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in tokens.items()]
+        choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": "arbiter", "choices": [choice]}
+
+
+Say = Callable[[dict[str, Any]], dict[str, Any] | web.Response]
+
+
+@dataclass
+class JudgeDouble(EngineDouble):
+    """Answers what `say` makes of a request; logprobs only where they are asked for."""
+
+    say: Say = lambda body: said("Yes", {"Yes": 0.9, "No": 0.1})
+    pause: float = 0.0
+    loaded: list[str] = field(default_factory=lambda: ["arbiter"])
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append(body)
+        await asyncio.sleep(self.pause)
+        answer = self.say(body)
+        return answer if isinstance(answer, web.Response) else web.json_response(answer)
+
+
+@asynccontextmanager
+async def judging(
+    say: Say | None = None, *, pause: float = 0.0, patience: float = 5.0, retries: int = 1
+) -> AsyncIterator[tuple[Judge, JudgeDouble]]:
+    async with JudgeDouble(pause=pause) as double:
+        double.say = say or double.say
+        async with openai.AsyncOpenAI(
+            base_url=f"{double.url}/v1", api_key="none", timeout=patience, max_retries=retries
+        ) as client:
+            yield Judge(client, "arbiter"), double
+
+
+def good_is_new(body: dict[str, Any]) -> dict[str, Any]:
+    """Sees quality: texts of the candidate are "new"; between two it names the side that has one."""
+    text = body["messages"][1]["content"]
+    if "Answer A or B" in text:
+        side = "A" if text.index("new") < text.index("old") else "B"
+        return said(side, {side: 0.8, "B" if side == "A" else "A": 0.2})
+    return said("Yes", {"Yes": 0.9, "No": 0.05}) if "new" in text else said("No", {" No": 0.9, "yes": 0.1})
+
+
+async def test_an_answer_is_weighed_by_its_tokens() -> None:
+    tokens = {"Yes": 0.4, " yes": 0.2, "NO": 0.2, "Perhaps": 0.2}
+    async with judging(lambda body: said("Yes", tokens)) as (judge, double):
+        assert await judge.question("A lamp.", LAMP, "fluent") == pytest.approx(0.75)
+    assert double.asked[0]["logprobs"] is True
+    assert "A lamp." in double.asked[0]["messages"][1]["content"]
+
+
+async def test_chinese_is_asked_and_understood_in_chinese() -> None:
+    task = task_of(Requirements("台灯"), "zh")
+    async with judging(lambda body: said("否", {"否": 0.7, "是": 0.3})) as (judge, double):
+        assert await judge.question("一盏台灯。", task, "fluent") == pytest.approx(0.3)
+    assert "文案是否通顺" in double.asked[0]["messages"][1]["content"]
+
+
+async def test_without_logprobs_the_word_counts() -> None:
+    async with judging(lambda body: said("**Yes**, it is.")) as (judge, _):
+        assert await judge.question("A lamp.", LAMP, "fluent") == 1.0
+
+
+async def test_a_gateway_that_refuses_logprobs_is_asked_without() -> None:
+    def say(body: dict[str, Any]) -> dict[str, Any] | web.Response:
+        refused = web.json_response({"error": {"message": "logprobs is not supported"}}, status=400)
+        return refused if "logprobs" in body else said("no")
+
+    async with judging(say) as (judge, double):
+        assert [await judge.question("A lamp.", LAMP, "tone") for _ in range(2)] == [0.0, 0.0]
+    assert len(double.asked) == 3
+
+
+async def test_of_two_texts_the_order_decides_nothing() -> None:
+    async with judging(good_is_new) as (judge, _):
+        assert await judge.pair("a new lamp", "an old lamp", LAMP) == 1.0
+        assert await judge.pair("an old lamp", "a new lamp", LAMP) == 0.0
+    async with judging(lambda body: said("A", {"A": 0.9, "B": 0.1})) as (judge, _):
+        assert await judge.pair("a new lamp", "an old lamp", LAMP) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (said("As a language model I cannot say."), "neither yes nor no"),
+        (said("Maybe", {"Maybe": 0.9, "Yes": 0.1}), "neither yes nor no"),
+        ({**said(""), "choices": []}, "no text"),
+        ({"hello": "world"}, "no text"),
+        (web.Response(text="<html>busy</html>", content_type="text/html"), "not an answer"),
+        (web.Response(text="{", content_type="application/json"), "not an answer"),
+        (web.json_response({"error": {"message": "overloaded"}}, status=503), "HTTP 503"),
+        (web.json_response({"error": {"message": "slow down"}}, status=429), "HTTP 429"),
+    ],
+)
+async def test_nonsense_is_unscored_with_its_reason(answer: Any, reason: str) -> None:
+    def say(body: dict[str, Any]) -> dict[str, Any] | web.Response:
+        if isinstance(answer, web.Response):  # one response object goes out once
+            return web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)
+        return dict(answer)
+
+    async with judging(say, retries=0) as (judge, _):
+        with pytest.raises(UnscoredError, match=reason):
+            await judge.question("A lamp.", LAMP, "fluent")
+
+
+async def test_a_rate_limit_delays_an_answer_and_does_not_lose_it() -> None:
+    turns = iter([429, 429, 200])
+
+    def say(body: dict[str, Any]) -> dict[str, Any] | web.Response:
+        wait = {"retry-after-ms": "10"}
+        return said("yes") if next(turns) == 200 else web.json_response({"error": {}}, status=429, headers=wait)
+
+    async with judging(say, retries=3) as (judge, double):
+        assert await judge.question("A lamp.", LAMP, "fluent") == 1.0
+    assert len(double.asked) == 3
+
+
+async def test_a_judge_that_is_too_slow_is_soon_not_asked_any_more() -> None:
+    async with judging(pause=2.0, patience=0.1, retries=0) as (judge, double):
+        reasons = []
+        for _ in range(7):
+            with pytest.raises(UnscoredError) as failed:
+                await judge.question("A lamp.", LAMP, "fluent")
+            reasons.append(str(failed.value))
+    assert reasons == ["no answer within 0.1 s"] * 5 + ["not asked: the judge did not answer before"] * 2
+    assert len(double.asked) == 5
+
+
+def test_audience_and_tone_are_asked_where_the_brief_names_them() -> None:
+    assert questions_for(LAMP) == ["fluent", "grounded", "audience", "tone", "publishable"]
+    assert questions_for(task_of(Requirements("Lamp"), "en")) == ["fluent", "grounded", "publishable"]
+
+
+# A scorecard
+
+
+async def test_a_scorecard_is_judged_from_its_stored_texts_once(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with judging(good_is_new) as (judge, double):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+        asked = len(double.asked)
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+        assert len(double.asked) == asked == ITEMS * (3 + 3 + 2)
+    found = Judgements(store).of(scorecard)
+    assert found == Judged("arbiter", wilson(ITEMS, ITEMS), wilson(0, ITEMS), ITEMS, 0, 0, 0, Agreement(None, 0))
+    assert not found.calibrated
+
+
+async def test_what_was_unscored_is_no_pass_and_is_asked_again(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with judging(lambda body: said("Hm.")) as (judge, _):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    found = Judgements(store).of(scorecard)
+    assert found is not None
+    assert (found.candidate.total, found.wins, found.unscored) == (0, 0, ITEMS * 7)
+    async with judging(good_is_new) as (judge, _):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    again = Judgements(store).of(scorecard)
+    assert again is not None
+    assert (again.candidate.successes, again.unscored) == (ITEMS, 0)
+
+
+async def test_the_judge_is_measured_against_people_and_needs_a_hundred_labels(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    async with judging(good_is_new) as (judge, _):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    found = Judgements(store).of(scorecard)
+    assert found is not None
+    assert (found.people, found.calibrated) == (Agreement(1.0, 20), False)
+    enough = Judged("j", wilson(0, 0), wilson(0, 0), 0, 0, 0, 0, Agreement(KAPPA_NEEDED, LABELS_NEEDED))
+    assert enough.calibrated
+
+
+async def test_a_refused_key_is_told_with_the_next_step(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with judging(lambda body: web.json_response({"error": {}}, status=401)) as (judge, _):
+        with pytest.raises(CopydeskError, match="set COPYDESK_JUDGE_KEY"):
+            await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+
+
+async def test_no_version_judges_itself(store: Store, settings: Settings) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with JudgeDouble() as double:
+
+        async def opened(**values: str) -> Judge:
+            return await open_judge(settings.model_copy(update=values), store, scorecard)
+
+        judge = {"copydesk_judge_endpoint": double.url}
+        assert (await opened(**judge)).model == "arbiter"
+        with pytest.raises(CopydeskError, match="There is no judge"):
+            await opened()
+        with pytest.raises(CopydeskError, match="own engine"):
+            await opened(**judge, copydesk_endpoint=double.url.replace("127.0.0.1", "localhost") + "/v1/")
+        for name in ("copy-0001", "base", "HuggingFaceTB/SmolLM2-135M-Instruct"):
+            with pytest.raises(CopydeskError, match="is what is judged"):
+                await opened(**judge, copydesk_judge_model=name)
+        double.loaded.append("copy-0001")
+        with pytest.raises(CopydeskError, match="served beside it"):
+            await opened(**judge, copydesk_judge_model="arbiter")
+        with pytest.raises(CopydeskError, match="COPYDESK_JUDGE_MODEL"):
+            await opened(**judge)
+
+
+async def test_the_command_judges_and_says_how_far_to_trust_it(store: Store, settings: Settings) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with JudgeDouble(say=good_is_new) as double:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "evals", "judge", str(scorecard.id)),
+            env={**os.environ, "COPYDESK_HOME": str(settings.copydesk_home), "COPYDESK_JUDGE_ENDPOINT": double.url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert "arbiter (uncalibrated: kappa – on 0 texts graded by people)" in out.decode()
+    assert f"excellent: candidate {ITEMS}/{ITEMS}, live 0/{ITEMS}" in out.decode()
+    assert json.dumps(scorecard.body) == json.dumps(store.scorecard(scorecard.id).body)
