@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from evals.comparison import compare as compare_cards
+from evals.judge import judge_scorecard, open_judge
 from evals.leaks import keys as suite_keys_of
 from evals.lint import lint as findings
 from evals.lint import read_starter
 from evals.outputs import file_metrics
 from evals.plan import Plan
-from evals.runner import Runner
-from evals.suite import read_suite, suite_names
-from serving.card import Arm, Card, Rate
+from evals.report import read_report, render_report
+from evals.rolling import PREFIX, rolling_suite
+from evals.runner import SUITES_KEPT, Runner
+from evals.suite import Suite, read_suite, suite_names, write_whole
+from evals.tables import print_card, print_comparison, print_list
 from serving.client import ModelClient
+from serving.judgements import Judgements
 from serving.records import CopydeskError, Scorecard
 from serving.settings import read_settings
 from serving.store import Store
@@ -35,28 +40,42 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     versions: Annotated[list[str] | None, typer.Argument(help="None: every version without a scorecard.")] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare with this version; the live one by default.")] = None,
-    suite: Annotated[str, typer.Option(help="A suite's name, or a .jsonl file.")] = "en",
+    suite: Annotated[str, typer.Option(help="A name (en, zh, rolling-en, rolling-zh), or a .jsonl file.")] = "en",
     items: Annotated[int, typer.Option(min=1, help="Briefs that are asked once.")] = 20,
     briefs: Annotated[int, typer.Option(min=1, help="Briefs that are asked several times.")] = 10,
     repeats: Annotated[int, typer.Option(min=2, max=20, help="How often each of those is asked.")] = 5,
     seed: Annotated[int, typer.Option(help="Draws the briefs.")] = 1,
+    extended: Annotated[
+        int | None, typer.Option("--more", help="Extend this inconclusive scorecard by 30 briefs instead.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Generate, score and compare; a run that was stopped goes on where it was."""
-    settings = read_settings()
-    plan = Plan(read_suite(suite), items, briefs, repeats, seed)
-    store = Store(settings.database)
+    if extended is not None:
+        more(extended, as_json)
+        return
+    store = Store(read_settings().database)
+    plan = Plan(_suite(suite, store), items, briefs, repeats, seed)
     names = versions or [version.name for version in store.unscored_versions()]
-    cards = asyncio.run(_run(store, names, plan, baseline))
-    if as_json:
-        print(json.dumps([_listed(card) for card in cards], ensure_ascii=False))
-    elif not cards:
+    cards = asyncio.run(_run(store, lambda runner: [runner.run(name, plan, baseline) for name in names]))
+    if not cards and not as_json:
         Console().print("Every version has a scorecard; name one to score it again.")
-    for card in cards if not as_json else []:
-        _print_card(card)
+    _print_cards(cards, as_json)
 
 
-async def _run(store: Store, names: list[str], plan: Plan, baseline: str | None) -> list[Scorecard]:
+@app.command()
+def more(scorecard: Annotated[int, typer.Argument(help="An inconclusive one.")], as_json: JsonFlag = False) -> None:
+    """Extend a scorecard by 30 further briefs of its suite, and decide anew; killed, the same command goes on."""
+    store = Store(read_settings().database)
+    _print_cards(asyncio.run(_run(store, lambda runner: [runner.extend(scorecard)])), as_json)
+
+
+def _suite(name: str, store: Store) -> Suite:
+    return rolling_suite(store, name.removeprefix(PREFIX)) if name.startswith(PREFIX) else read_suite(name)
+
+
+async def _run(store: Store, work: Callable[[Runner], list[Coroutine[None, None, Scorecard]]]) -> list[Scorecard]:
+    """Cards one after the other, each with a bar for every version that writes."""
     settings = read_settings()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -75,29 +94,63 @@ async def _run(store: Store, names: list[str], plan: Plan, baseline: str | None)
     async with ModelClient.of(settings) as client:
         runner = Runner(store, client, settings.copydesk_home, settings.copydesk_model, progress)
         with bar:
-            return [await runner.run(name, plan, baseline) for name in names]
+            return [await card for card in work(runner)]
 
 
 @app.command()
 def show(
     scorecard: Annotated[str, typer.Argument(help="A scorecard's number, or a version's name for its newest.")],
+    html: Annotated[Path | None, typer.Option(help="Write the whole card, with every sample, to this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """One scorecard."""
-    store = Store(read_settings().database)
-    if scorecard.isdecimal():
-        card = store.scorecard(int(scorecard))
+    settings = read_settings()
+    store = Store(settings.database)
+    card = _find(store, scorecard)
+    if html is not None:
+        write_whole(html, render_report(read_report(store, card, settings.copydesk_home / SUITES_KEPT)).encode())
+        Console(stderr=True).print(f"Scorecard {card.id} is in {html}.", highlight=False)
     else:
-        cards = store.scorecards(scorecard)
+        _print_cards([card], as_json, one=True)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A scorecard's number, or a version's name for its newest.")],
+    second: Annotated[str, typer.Argument(help="Likewise; differences are the second minus the first.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Two scorecards side by side, on the briefs that both have."""
+    settings = read_settings()
+    store = Store(settings.database)
+    found = compare_cards(store, _find(store, first), _find(store, second), settings.copydesk_home / SUITES_KEPT)
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        print_comparison(found)
+
+
+def _find(store: Store, name: str) -> Scorecard:
+    """Raises CopydeskError when there is no finished one."""
+    if name.isdecimal():
+        card = store.scorecard(int(name))
+    else:
+        cards = store.scorecards(name)
         if not cards:
-            raise CopydeskError(f"There is no scorecard of {scorecard}; make one: copydesk eval run {scorecard}")
+            raise CopydeskError(f"There is no scorecard of {name}; make one: copydesk eval run {name}")
         card = cards[0]
     if card.body is None:
         raise CopydeskError(f"Scorecard {card.id} is not finished; go on with it: copydesk eval run {card.version}")
+    return card
+
+
+def _print_cards(cards: list[Scorecard], as_json: bool, one: bool = False) -> None:
     if as_json:
-        print(json.dumps(_listed(card), ensure_ascii=False))
-    else:
-        _print_card(card)
+        listed = [_listed(card) for card in cards]
+        print(json.dumps(listed[0] if one else listed, ensure_ascii=False))
+        return
+    for card in cards:
+        print_card(card)
 
 
 @app.command("list")
@@ -107,21 +160,7 @@ def list_cards(version: Annotated[str | None, typer.Argument()] = None, as_json:
     if as_json:
         print(json.dumps([_listed(card) for card in cards], ensure_ascii=False))
         return
-    table = Table("id", "version", "against", "verdict", "excellent", "all repeats meet", "BLEU", "when", box=None)
-    for row in cards:
-        card = Card.from_json(row.body or {})
-        own = card.candidate
-        table.add_row(
-            str(row.id),
-            row.version,
-            row.baseline,
-            card.verdict.value,
-            _rate(own.excellent),
-            f"{own.pass_k[-1].value:.0%}",
-            f"{own.metric('bleu').value:.2f}",
-            row.created_at[:16],
-        )
-    Console().print(table)
+    print_list(cards)
 
 
 @app.command()
@@ -160,6 +199,36 @@ def metrics(
 
 
 @app.command()
+def judge(scorecard: int) -> None:
+    """Ask the judging model of COPYDESK_JUDGE_ENDPOINT about the stored texts; nothing is generated again."""
+    settings = read_settings()
+    store = Store(settings.database)
+    card = store.scorecard(scorecard)
+
+    async def ask() -> None:
+        console = Console(stderr=True)
+        with console.status("Asking the judge") as status:
+            await judge_scorecard(
+                store,
+                await open_judge(settings, store, card),
+                card,
+                lambda done, total: status.update(f"Asking the judge: {done} of {total}"),
+            )
+
+    asyncio.run(ask())
+    found = Judgements(store).of(card)
+    assert found is not None
+    state = "calibrated" if found.calibrated else "uncalibrated"
+    kappa = "–" if found.people.kappa is None else f"{found.people.kappa:.2f}"
+    print(
+        f"{found.judge} ({state}: kappa {kappa} on {found.people.labels} texts graded by people)\n"
+        f"excellent: candidate {found.candidate.successes}/{found.candidate.total}, "
+        f"live {found.live.successes}/{found.live.total}; against live: {found.wins} better, {found.ties} ties, "
+        f"{found.losses} worse; unscored answers: {found.unscored}"
+    )
+
+
+@app.command()
 def keys() -> None:
     """Print what no round may train on; serving/suite_keys.txt holds it."""
     found = {key for name in suite_names() for key in suite_keys_of(read_suite(name).items)}
@@ -168,55 +237,6 @@ def keys() -> None:
 
 def _listed(card: Scorecard) -> dict[str, Any]:
     return {"id": card.id, "created_at": card.created_at, **(card.body or {})}
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.successes}/{rate.total}  {rate.share:.0%} ({rate.low:.0%}-{rate.high:.0%})"
-
-
-def _print_card(scorecard: Scorecard) -> None:
-    card = Card.from_json(scorecard.body or {})
-    console = Console()
-    values = ", ".join(
-        f"{name} {value:.2f}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in card.reason_values.items()
-    )
-    console.print(f"\n[bold]{card.version}: {card.verdict}[/bold]  {card.reason} ({values})", highlight=False)
-    arms = [card.live, card.candidate] if card.live else [card.candidate]
-    table = Table("", *(arm.version for arm in arms if arm), box=None)
-    for label, tell in _LINES.items():
-        table.add_row(label, *(tell(arm) for arm in arms if arm))
-    for name in card.candidate.requirements:
-        table.add_row(
-            f"  {name}", *(_rate(arm.requirements[name]) if name in arm.requirements else "" for arm in arms if arm)
-        )
-    console.print(table)
-    for sample in card.worst:
-        console.print(f"{sample.item_id} ({sample.grade}): {' '.join(sample.reasons)}", highlight=False, markup=False)
-    console.print(
-        f"suite {card.suite} {card.suite_digest[:12]}, seed {card.seed}; "
-        f"{card.candidate.metric('bleu').signature}; caveats: {', '.join(card.caveats)}",
-        style="dim",
-        highlight=False,
-    )
-
-
-def _metric(name: str, arm: Arm) -> str:
-    metric = arm.metric(name)
-    return f"{metric.value:.3f}" + (f"  (human {metric.ceiling:.3f})" if metric.ceiling is not None else "")
-
-
-_LINES: dict[str, Callable[[Arm], str]] = {
-    "excellent": lambda arm: _rate(arm.excellent),
-    "acceptable or better": lambda arm: _rate(arm.acceptable),
-    "pass^1 … pass^k": lambda arm: "  ".join(f"{estimate.value:.2f}" for estimate in arm.pass_k),
-    "BLEU": lambda arm: _metric("bleu", arm),
-    "ROUGE-L": lambda arm: _metric("rougeL", arm),
-    "chrF": lambda arm: _metric("chrf", arm),
-    "distinct-2": lambda arm: _metric("distinct2", arm),
-    "mean length": lambda arm: f"{arm.mean_length:.1f}",
-    "tokens, seconds": lambda arm: f"{arm.tokens}, {arm.seconds:.0f}",
-}
 
 
 def main() -> None:

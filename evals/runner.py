@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +13,9 @@ from evals.checks import Score, score
 from evals.leaks import leaked
 from evals.plan import Call, Plan
 from evals.scorecard import Samples, Subject, make_card
-from serving.client import Completion, EngineUnavailable, ModelClient
+from evals.suite import keep, suite_of_card, write_whole
+from serving.card import Card, Verdict
+from serving.client import Completion, EngineUnavailable, ModelClient, Sampling
 from serving.grades import Grades
 from serving.prompt import task_messages
 from serving.records import CopydeskError, Sample, Scorecard, Version
@@ -22,6 +23,8 @@ from serving.registry import verify
 from serving.store import BASE, Store
 
 IN_FLIGHT = 24
+SUITES_KEPT = "suites"  # folder of COPYDESK_HOME
+MORE = 30  # briefs that an inconclusive card is extended by
 # An engine that died is back within about a minute; the sum is two.
 PAUSES_S = (2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
 
@@ -60,6 +63,7 @@ class Runner:
         against = baseline if baseline is not None else await asyncio.to_thread(self.store.live)
         if against == name:
             against = BASE
+        await asyncio.to_thread(keep, plan.suite, self.home / SUITES_KEPT)
         if name == BASE:
             return await self._baseline(BASE, plan)
         version = await self._version(name)
@@ -69,6 +73,32 @@ class Runner:
         )
         samples = await self._samples(card, version, plan)
         return await asyncio.to_thread(self._finish, card, plan, version, samples, live)
+
+    async def extend(self, scorecard_id: int, more: int = MORE) -> Scorecard:
+        """Add briefs to an inconclusive scorecard and decide anew. Killed, the same call goes on.
+
+        The next briefs are drawn in the same order, so none comes twice.
+
+        Raises:
+            CopydeskError: the card says pass or fail, is not finished, or holds the whole suite; else as `run`.
+        """
+        card = await asyncio.to_thread(self.store.scorecard, scorecard_id)
+        if card.body is None:
+            raise CopydeskError(f"Scorecard {card.id} is not finished: copydesk eval run {card.version}")
+        found = Card.from_json(card.body)
+        if found.verdict is not Verdict.INCONCLUSIVE:
+            raise CopydeskError(f"Scorecard {card.id} says {found.verdict}; only an inconclusive one is extended.")
+        suite = await asyncio.to_thread(suite_of_card, found.suite, found.suite_digest, self.home / SUITES_KEPT)
+        if found.items >= len(suite.items):
+            raise CopydeskError(f"Scorecard {card.id} has all {found.items} briefs of its suite; there are no more.")
+        sampling = Sampling(**found.sampling)  # type: ignore[arg-type]
+        plan = Plan(suite, found.items + more, len(found.candidate.briefs), found.repeats, found.seed, sampling)
+        if plan.key(self.base_model) != card.suite:
+            raise CopydeskError(f"Scorecard {card.id} was made with {found.base_model}; COPYDESK_MODEL is another now.")
+        version = await self._version(card.version)
+        live = await self._baseline(card.baseline, plan) if found.live else None
+        samples = await self._samples(card, version, plan)
+        return await asyncio.to_thread(self._finish, card, plan, version, samples, live, found.looks + 1)
 
     async def _version(self, name: str) -> Version | None:
         """None is the base model."""
@@ -174,7 +204,13 @@ class Runner:
         )
 
     def _finish(
-        self, card: Scorecard, plan: Plan, version: Version | None, samples: Samples, live: Scorecard | None
+        self,
+        card: Scorecard,
+        plan: Plan,
+        version: Version | None,
+        samples: Samples,
+        live: Scorecard | None,
+        looks: int = 1,
     ) -> Scorecard:
         pairs = self.store.round_pairs(version.round_id) if version else []
         found = make_card(
@@ -187,8 +223,9 @@ class Runner:
         )
         Grades(self.store).keep_items(card.suite, {call.item.id: call.item.task for call in plan.calls()})
         chart = Path("scorecards") / f"{card.id}.png"
-        _write_whole(self.home / chart, render_chart(found))
-        return self.store.finish_scorecard(card.id, replace(found, chart=str(chart)).to_json())
+        write_whole(self.home / chart, render_chart(found))
+        body = replace(found, chart=str(chart)).to_json()
+        return self.store.finish_scorecard(card.id, body, announce_again=looks > 1)
 
     def _subject(self, card: Scorecard) -> Subject:
         digest = "" if card.version == BASE else self.store.version(card.version).digest
@@ -204,14 +241,3 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """The file is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CopydeskError(f"The chart {path} cannot be written ({error.strerror}); free some space.") from error

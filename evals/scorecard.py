@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -11,9 +11,22 @@ from evals import metrics, stability, statistics, style
 from evals import text as reading
 from evals.checks import Grade, Score, claims_in, loose, score
 from evals.overlap import Overlap, Reading, overlap
-from evals.plan import FOLLOWING, STABILITY, Plan
+from evals.plan import FOLLOWING, STABILITY, Call, Plan
 from evals.suite import Item
-from serving.card import Arm, Card, Caveat, Difference, Memorised, Metric, Rate, Reason, Style, Verdict, WorstSample
+from serving.card import (
+    Arm,
+    BriefStability,
+    Card,
+    Caveat,
+    Difference,
+    Memorised,
+    Metric,
+    Rate,
+    Reason,
+    Style,
+    Verdict,
+    WorstSample,
+)
 from serving.records import Sample
 
 BAR = 0.8  # the share of excellent samples that the gate asks for
@@ -47,10 +60,10 @@ class Subject:
     samples: Samples
 
 
-def grade(plan: Plan, samples: Samples) -> list[Graded]:
+def grade(calls: Iterable[Call], samples: Samples) -> list[Graded]:
     """Check the stored texts, with today's checks."""
     graded = []
-    for call in plan.calls():
+    for call in calls:
         sample = samples[call.key]
         graded.append(
             Graded(
@@ -67,21 +80,21 @@ def grade(plan: Plan, samples: Samples) -> list[Graded]:
 
 
 @dataclass(frozen=True)
-class People:
+class Human:
     """What people score on a plan's briefs, one's text against the others': metrics by name, styles by category."""
 
     metrics: Mapping[str, float]
     styles: Mapping[str, float]
 
 
-def people(plan: Plan) -> People:
+def human_figures(plan: Plan) -> Human:
     references = [item.references for item in plan.following()]
     first = [own[0] for own in references]
     texts = {item.id: item for item in (*plan.following(), *plan.stability())}
     categories: dict[str, list[str]] = {}
     for item in texts.values():
         categories.setdefault(item.task.category, []).append(item.references[0])
-    return People(
+    return Human(
         {
             **(metrics.human_ceiling(references) or {}),
             "distinct1": metrics.distinct(first, 1),
@@ -92,17 +105,10 @@ def people(plan: Plan) -> People:
     )
 
 
-def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: People) -> Arm:
+def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: Human) -> Arm:
     """What one version did."""
     following = [one for one in graded if one.part == FOLLOWING]
-    repeats: dict[str, list[Graded]] = {}
-    for one in graded:
-        if one.part == STABILITY:
-            repeats.setdefault(one.item.id, []).append(one)
-    briefs = tuple(
-        stability.brief_stability(own[0].item, [one.text for one in own], [one.score for one in own])
-        for own in repeats.values()
-    )
+    briefs = stable_briefs(graded)
     grades = Counter(one.score.grade for one in following)
     language = plan.suite.language
     used = [subject.samples[call.key] for call in plan.calls()]
@@ -128,6 +134,18 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: People) -
     )
 
 
+def stable_briefs(graded: Iterable[Graded]) -> tuple[BriefStability, ...]:
+    """The stability part, brief by brief."""
+    repeats: dict[str, list[Graded]] = {}
+    for one in graded:
+        if one.part == STABILITY:
+            repeats.setdefault(one.item.id, []).append(one)
+    return tuple(
+        stability.brief_stability(own[0].item, [one.text for one in own], [one.score for one in own])
+        for own in repeats.values()
+    )
+
+
 def _requirements(graded: Sequence[Graded]) -> dict[str, Rate]:
     asked: Counter[str] = Counter()
     met: Counter[str] = Counter()
@@ -138,7 +156,7 @@ def _requirements(graded: Sequence[Graded]) -> dict[str, Rate]:
     return {kind: statistics.wilson(met[kind], total) for kind, total in asked.items()}
 
 
-def _metrics(following: Sequence[Graded], human: People) -> tuple[Metric, ...]:
+def _metrics(following: Sequence[Graded], human: Human) -> tuple[Metric, ...]:
     texts = [one.text for one in following]
     references = metrics.spread([one.item.references for one in following])
     found = metrics.quality_of([one.overlap for one in following if one.overlap], references)
@@ -156,7 +174,7 @@ def _metrics(following: Sequence[Graded], human: People) -> tuple[Metric, ...]:
     return tuple(Metric(name, value, human.metrics.get(name), signatures[name]) for name, value in values.items())
 
 
-def _styles(graded: Sequence[Graded], human: People) -> tuple[Style, ...]:
+def _styles(graded: Sequence[Graded], human: Human) -> tuple[Style, ...]:
     """By category, over one text a brief: repeats of one brief are alike for another reason."""
     first = {one.item.id: one for one in reversed(graded)}
     categories: dict[str, list[Graded]] = {}
@@ -196,6 +214,7 @@ def make_card(
     base_model: str,
     training: Sequence[str] = (),
     leaks: Mapping[str, str] | None = None,
+    looks: int = 1,
 ) -> Card:
     """Aggregate, compare, decide.
 
@@ -203,14 +222,15 @@ def make_card(
         live: the baseline; None when the candidate is the baseline.
         training: outputs of the round that made the candidate.
         leaks: items of the suite that the round gives away (see evals.leaks).
+        looks: how many verdicts on these samples this one makes.
     """
-    graded, human = grade(plan, candidate.samples), people(plan)
+    graded, human = grade(plan.calls(), candidate.samples), human_figures(plan)
     own = arm(plan, candidate, graded, human)
     other: Arm | None = None
     excellent = bleu = None
     steady = None
     if live is not None:
-        live_graded = grade(plan, live.samples)
+        live_graded = grade(plan.calls(), live.samples)
         other = arm(plan, live, live_graded, human)
         following = [one for one in graded if one.part == FOLLOWING]
         live_following = [one for one in live_graded if one.part == FOLLOWING]
@@ -228,7 +248,7 @@ def make_card(
             stability.chances(own.briefs, plan.repeats), stability.chances(other.briefs, plan.repeats), plan.seed
         )
     memorised = _memorised(graded, training)
-    verdict, reason, values = judge(own, excellent, graded, leaks or {})
+    verdict, reason, values = decide(own, excellent, graded, leaks or {})
     return Card(
         version=candidate.version,
         digest=candidate.digest,
@@ -252,13 +272,14 @@ def make_card(
         bleu_difference=bleu,
         stability_difference=steady,
         worst=worst(graded),
-        caveats=_caveats(own, graded, memorised),
+        caveats=_caveats(own, graded, memorised, looks),
         language=plan.suite.language,
         memorised=memorised,
+        looks=looks,
     )
 
 
-def judge(
+def decide(
     own: Arm, difference: Difference | None, graded: Sequence[Graded], leaks: Mapping[str, str]
 ) -> tuple[Verdict, Reason, dict[str, float | int | str]]:
     """The gate: no leak, no forbidden claim, not significantly worse than live, and the interval against the bar."""
@@ -320,7 +341,7 @@ def _memorised(graded: Sequence[Graded], training: Sequence[str]) -> Memorised |
     return Memorised(len(copied), len(graded), len(run), item_id, space.join(run))
 
 
-def _caveats(own: Arm, graded: Sequence[Graded], memorised: Memorised | None) -> tuple[Caveat, ...]:
+def _caveats(own: Arm, graded: Sequence[Graded], memorised: Memorised | None, looks: int) -> tuple[Caveat, ...]:
     found = {
         Caveat.SMALL_SAMPLE: own.excellent.total < FEW_ITEMS,
         Caveat.NO_JUDGE: True,
@@ -328,5 +349,6 @@ def _caveats(own: Arm, graded: Sequence[Graded], memorised: Memorised | None) ->
         Caveat.BLEU_BAND: True,
         Caveat.MEMORISED: memorised is not None,
         Caveat.CUT_OFF: any(one.cut_off for one in graded),
+        Caveat.EXTENDED: looks > 1,
     }
     return tuple(caveat for caveat, holds in found.items() if holds)

@@ -48,18 +48,22 @@ def paired_rates(candidate: Sequence[bool], live: Sequence[bool], seed: int) -> 
     return Difference(spread.value, spread.low, spread.high, mcnemar(gained, lost), gained, lost)
 
 
+def corpus_bleu(overlaps: Sequence[Overlap]) -> float:
+    return _bleu(np.asarray([one.bleu for one in overlaps]).sum(axis=0))
+
+
+def _bleu(counts: np.ndarray) -> float:
+    return float(CORPUS_BLEU._compute_score_from_stats(counts.tolist()).score) / 100
+
+
 def paired_bleu(candidate: Sequence[Overlap], live: Sequence[Overlap], seed: int) -> Difference:
     """Corpus BLEU of the candidate minus that of live on the same briefs, by paired bootstrap (Koehn 2004)."""
     # A resample's counts are a sum of rows.
     rows = [np.asarray([one.bleu for one in overlaps]) for overlaps in (candidate, live)]
-
-    def score(counts: np.ndarray) -> float:
-        return float(CORPUS_BLEU._compute_score_from_stats(counts.tolist()).score) / 100
-
     rng = np.random.default_rng(seed)
-    value = score(rows[0].sum(axis=0)) - score(rows[1].sum(axis=0))
+    value = _bleu(rows[0].sum(axis=0)) - _bleu(rows[1].sum(axis=0))
     draws = (rng.integers(0, len(candidate), len(candidate)) for _ in range(RESAMPLES // 2))
-    spread = np.array([score(rows[0][draw].sum(axis=0)) - score(rows[1][draw].sum(axis=0)) for draw in draws])
+    spread = np.array([_bleu(rows[0][draw].sum(axis=0)) - _bleu(rows[1][draw].sum(axis=0)) for draw in draws])
     low, high = np.percentile(spread, [2.5, 97.5])
     p = (1 + np.sum(np.abs(spread - spread.mean()) >= abs(value))) / (1 + len(spread))
     return Difference(value, min(value, float(low)), max(value, float(high)), float(min(1.0, p)))

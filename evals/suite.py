@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ class Suite:
     """Attributes:
     name: of the file, without ".jsonl".
     digest: sha256 of the file's bytes.
+    content: those bytes.
     """
 
     name: str
     digest: str
     items: tuple[Item, ...]
+    content: bytes = field(repr=False, compare=False)
 
     @property
     def language(self) -> str:
@@ -92,6 +95,11 @@ def read_suite(name_or_path: str) -> Suite:
                 "or give the path of a .jsonl file."
             )
         content, name = source.read_bytes(), name_or_path
+    return suite_of(name, content)
+
+
+def suite_of(name: str, content: bytes) -> Suite:
+    """A suite from the bytes of its file. Raises CopydeskError naming the row that is broken."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -111,7 +119,39 @@ def read_suite(name_or_path: str) -> Suite:
         raise CopydeskError(f"Suite {name} is empty; it needs at least one brief.")
     if len({item.task.language for item in items.values()}) > 1:
         raise CopydeskError(f"Suite {name} mixes languages; keep one file a language.")
-    return Suite(name, hashlib.sha256(content).hexdigest(), tuple(items.values()))
+    return Suite(name, hashlib.sha256(content).hexdigest(), tuple(items.values()), content)
+
+
+def keep(suite: Suite, folder: Path) -> None:
+    """Leave the suite's bytes beside the cards: one that is shown or extended later needs the briefs of its day."""
+    path = _kept(folder, suite.name, suite.digest)
+    if not path.exists():
+        write_whole(path, suite.content)
+
+
+def suite_of_card(name: str, digest: str, folder: Path) -> Suite:
+    """The suite that a card was made on. Raises CopydeskError when it is not there any more."""
+    path = _kept(folder, name, digest)
+    if path.is_file():
+        return suite_of(name, _bytes(path))
+    if name in suite_names() and (shipped := read_suite(name)).digest == digest:
+        return shipped
+    raise CopydeskError(f"The briefs of this card ({path}) are gone; score the version again: copydesk eval run")
+
+
+def _kept(folder: Path, name: str, digest: str) -> Path:
+    return folder / f"{name}-{digest[:12]}.jsonl"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file is there whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CopydeskError(f"{path} cannot be written ({error.strerror}); free some space.") from error
 
 
 def _bytes(path: Path) -> bytes:

@@ -532,9 +532,11 @@ class Store:
             )
         ]
 
-    def finish_scorecard(self, id: int, body: dict[str, Any]) -> Scorecard:
+    def finish_scorecard(self, id: int, body: dict[str, Any], *, announce_again: bool = False) -> Scorecard:
         with self.transaction() as db:
             db.execute("UPDATE scorecards SET body = ? WHERE id = ?", [_json(body), id])
+            if announce_again:
+                db.execute("UPDATE scorecards SET announced_ts = NULL WHERE id = ?", [id])
         return self.scorecard(id)
 
     def scorecard(self, id: int) -> Scorecard:

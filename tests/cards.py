@@ -120,6 +120,6 @@ def example_card(verdict: Verdict = Verdict.INCONCLUSIVE) -> Card:
         values = {"bar": 0.8, "low": 0.84, "high": 1.0, "n": 20}
         return replace(card, verdict=verdict, reason=Reason.MEETS_BAR, reason_values=values)
     if verdict is Verdict.FAIL:
-        values = {"count": 2, "total": 70, "claim": "best"}
+        values = {"count": 2, "total": 70, "claim": "best", "item": "en-012", "product": "Harrow oat bars"}
         return replace(card, verdict=verdict, reason=Reason.FORBIDDEN_CLAIM, reason_values=values)
     return card

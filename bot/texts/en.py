@@ -208,6 +208,17 @@ TEXTS = {
     ),
     "calibrated": "checked against people",
     "uncalibrated": "uncalibrated, {labels} of {needed} texts graded by people",
+    # Rounds
+    "round_loading": "Training {version}. The base model is being loaded.",
+    "round_running": "Training {version}: {share} done, {left} left.",
+    "minutes": "about {n} min",
+    "under_a_minute": "less than a minute",
+    "round_cancel": "Cancel this round",
+    "round_stopping": "{who} cancelled {version}; it stops after this step.",
+    "round_cancelled": "{who} cancelled {version}. What is live goes on; no example is lost.",
+    "round_interrupted": "Training {version} was interrupted. The next round goes on where it stopped.",
+    "round_failed": "{version} was not finished. What is live goes on. Show this to your admin: {why}",
+    "round_done": "{version} has learned from {pairs} examples. Its scorecard comes here.",
     # App Home
     "home_title": "Copydesk",
     "home_live": "Drafts are written by {version}.",
@@ -244,6 +255,7 @@ TEXTS = {
         "Ask whoever runs that engine to load {version}, then press Approve again."
     ),
     "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
+    "error_no_round": "No round is running any more, so there is nothing to cancel.",
     "error_other": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",
     "error_unexpected": "That did not work, and it is my fault. Try again; the log knows what happened.",
 }

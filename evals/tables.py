@@ -1,0 +1,115 @@
+"""Cards and comparisons as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from evals.comparison import Comparison
+from serving.card import Arm, Card, Difference, Estimate, Rate
+from serving.records import Scorecard
+
+
+def print_list(cards: list[Scorecard]) -> None:
+    columns = ("id", "version", "against", "suite", "verdict", "excellent", "all repeats meet", "BLEU", "when")
+    table = Table(*columns, box=None)
+    for row in cards:
+        card = Card.from_json(row.body or {})
+        own = card.candidate
+        table.add_row(
+            str(row.id),
+            row.version,
+            row.baseline,
+            card.suite,
+            card.verdict.value,
+            _rate(own.excellent),
+            f"{own.pass_k[-1].value:.0%}",
+            f"{own.metric('bleu').value:.2f}",
+            row.created_at[:16],
+        )
+    Console().print(table)
+
+
+def print_comparison(found: Comparison) -> None:
+    """The second card minus the first."""
+    console = Console()
+    first, second = found.first, found.second
+    table = Table("", *(f"{side.version} ({side.scorecard})" for side in (first, second)), "difference", "p", box=None)
+    for name, old, new, difference in (
+        ("excellent", first.excellent, second.excellent, found.excellent),
+        ("acceptable or better", first.acceptable, second.acceptable, found.acceptable),
+    ):
+        table.add_row(name, _rate(old), _rate(new), _points(difference), f"{difference.p:.3f}")
+    if first.pass_k and second.pass_k and found.pass_k:
+        was, now = (f"{side.value:.0%} ({side.low:.0%}-{side.high:.0%})" for side in (first.pass_k, second.pass_k))
+        table.add_row(f"all {found.k} repeats meet", was, now, _points(found.pass_k), "")
+    table.add_row("samples that meet their brief", "", "", _points(found.meeting), "")
+    bleu = found.bleu
+    spread = f"{bleu.value:+.3f} ({bleu.low:+.3f} to {bleu.high:+.3f})"
+    table.add_row("BLEU", f"{first.bleu:.3f}", f"{second.bleu:.3f}", spread, f"{bleu.p:.3f}")
+    console.print(table)
+    changed = f"excellent: {found.excellent.gained} briefs gained, {found.excellent.lost} lost"
+    common = f"in common {found.items} briefs and {found.briefs} × {found.k}"
+    console.print(
+        f"suite {found.suite} {found.suite_digest[:12]}; {common}; {changed}; "
+        "p: exact McNemar, for BLEU paired bootstrap; intervals draw whole briefs",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _points(difference: Difference | Estimate) -> str:
+    return f"{100 * difference.value:+.0f} ({100 * difference.low:+.0f} to {100 * difference.high:+.0f})"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.successes}/{rate.total}  {rate.share:.0%} ({rate.low:.0%}-{rate.high:.0%})"
+
+
+def print_card(scorecard: Scorecard) -> None:
+    card = Card.from_json(scorecard.body or {})
+    console = Console()
+    values = ", ".join(
+        f"{name} {value:.2f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in card.reason_values.items()
+    )
+    console.print(f"\n[bold]{card.version}: {card.verdict}[/bold]  {card.reason} ({values})", highlight=False)
+    arms = [card.live, card.candidate] if card.live else [card.candidate]
+    table = Table("", *(arm.version for arm in arms if arm), box=None)
+    for label, tell in _LINES.items():
+        table.add_row(label, *(tell(arm) for arm in arms if arm))
+    for name in card.candidate.requirements:
+        table.add_row(
+            f"  {name}", *(_rate(arm.requirements[name]) if name in arm.requirements else "" for arm in arms if arm)
+        )
+    console.print(table)
+    for sample in card.worst:
+        console.print(f"{sample.item_id} ({sample.grade}): {' '.join(sample.reasons)}", highlight=False, markup=False)
+    console.print(
+        f"suite {card.suite} {card.suite_digest[:12]}, seed {card.seed}; "
+        f"{card.candidate.metric('bleu').signature}; caveats: {', '.join(card.caveats)}",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _metric(name: str, arm: Arm) -> str:
+    metric = arm.metric(name)
+    return f"{metric.value:.3f}" + (f"  (human {metric.ceiling:.3f})" if metric.ceiling is not None else "")
+
+
+_LINES: dict[str, Callable[[Arm], str]] = {
+    "excellent": lambda arm: _rate(arm.excellent),
+    "excellent, loosely read": lambda arm: _rate(arm.loose) if arm.loose else "",
+    "acceptable or better": lambda arm: _rate(arm.acceptable),
+    "pass^1 … pass^k": lambda arm: "  ".join(f"{estimate.value:.2f}" for estimate in arm.pass_k),
+    "BLEU": lambda arm: _metric("bleu", arm),
+    "ROUGE-L": lambda arm: _metric("rougeL", arm),
+    "chrF": lambda arm: _metric("chrf", arm),
+    "distinct-2": lambda arm: _metric("distinct2", arm),
+    "stable briefs": lambda arm: f"{sum(brief.stable for brief in arm.briefs)} of {len(arm.briefs)}",
+    "mean length": lambda arm: f"{arm.mean_length:.1f}",
+    "tokens, seconds": lambda arm: f"{arm.tokens}, {arm.seconds:.0f}",
+}
