@@ -29,14 +29,25 @@ def add_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: floa
     return total, weight * normed
 
 
-def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, size: int) -> Tensor:
-    """Rotary positions on the first heads of [tokens, all heads * size]. cos and sin: [tokens, size]."""
+def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, heads: tuple[int, int], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of [tokens, all heads * size], the first two with rotary positions.
+
+    Args:
+        cos, sin: [tokens, size].
+        heads: of the query, and of key and value each.
+
+    Returns:
+        [tokens, heads, size] each. On a GPU they are views of `qkv`, which nobody must need as it was.
+    """
     if _fused(qkv):
-        return cast(Tensor, _Rotate.apply(qkv, cos, sin, heads, size))
-    rotated = qkv[:, : heads * size].unflatten(1, (heads, size))
-    left, right = rotated.chunk(2, -1)
-    rotated = rotated * cos[:, None] + torch.cat((-right, left), -1) * sin[:, None]
-    return torch.cat((rotated.flatten(1), qkv[:, heads * size :]), 1)
+        return cast(tuple[Tensor, Tensor, Tensor], _Rotate.apply(qkv, cos, sin, heads, size))
+    query, key, value = qkv.unflatten(1, (-1, size)).split((heads[0], heads[1], heads[1]), 1)
+    return _rotated(query, cos, sin), _rotated(key, cos, sin), value
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    left, right = x.chunk(2, -1)
+    return x * cos[:, None] + torch.cat((-right, left), -1) * sin[:, None]
 
 
 def gated(gate_up: Tensor) -> Tensor:
@@ -86,26 +97,28 @@ class _AddNorm(torch.autograd.Function):
         grad_total, grad_normed = grads
         out = torch.empty_like(total)
         block = triton.next_power_of_2(total.shape[1])
-        arguments = (grad_total, grad_normed.contiguous(), total, weight, scale, out, total.shape[1])
+        arguments = (grad_total.contiguous(), grad_normed.contiguous(), total, weight, scale, out, total.shape[1])
         _norm_backward[(len(total),)](*arguments, BLOCK=block, num_warps=8)
         return out, out if ctx.adds else None, None, None
 
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, size: int) -> Tensor:
-        ctx.mark_dirty(qkv)
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: tuple[int, int], size: int) -> Any:
         ctx.save_for_backward(cos, sin)
-        ctx.shape = (heads, size)
-        _turn(qkv, cos, sin, heads, size, 1.0)
-        return qkv
+        parts = qkv.unflatten(1, (-1, size)).split((heads[0], heads[1], heads[1]), 1)
+        for part in parts[:2]:
+            _turn(part, part, cos, sin, 1.0)
+        return parts
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         cos, sin = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        _turn(grad, cos, sin, *ctx.shape, -1.0)
-        return grad, None, None, None, None
+        heads = [grad.shape[1] for grad in grads]
+        out = grads[0].new_empty(len(cos), sum(heads), grads[0].shape[2])
+        for part, grad, direction in zip(out.split(heads, 1), grads, (-1.0, -1.0, 0.0), strict=True):
+            _turn(grad.contiguous(), part, cos, sin, direction)
+        return out.flatten(1), None, None, None, None
 
 
 class _Gated(torch.autograd.Function):
@@ -126,10 +139,13 @@ class _Gated(torch.autograd.Function):
         return out
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int, size: int, direction: float) -> None:
+def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, direction: float) -> None:
+    """Heads [tokens, heads, size] turned by their angles, back by -1, or copied by 0."""
+    rows, heads, size = x.shape
     half = size // 2
-    block = (triton.next_power_of_2(heads), triton.next_power_of_2(half))
-    _rotary[(len(x),)](x, cos, sin, x.shape[1], heads, half, direction, HEADS=block[0], HALF=block[1], num_warps=8)
+    assert x.stride()[1:] == out.stride()[1:] == (size, 1)
+    block = {"HEADS": triton.next_power_of_2(heads), "HALF": triton.next_power_of_2(half)}
+    _rotary[(rows,)](x, out, cos, sin, x.stride(0), out.stride(0), heads, half, direction, **block, num_warps=8)
 
 
 if triton is not None:
@@ -164,7 +180,7 @@ if triton is not None:
         tl.store(out + at, (through + residual).to(residual.dtype), mask=inside)
 
     @triton.jit
-    def _rotary(x, cos, sin, width, heads, half, direction, HEADS: tl.constexpr, HALF: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _rotary(x, out, cos, sin, pitch, out_pitch, heads, half, direction, HEADS: tl.constexpr, HALF: tl.constexpr):  # type: ignore[no-untyped-def]
         row = tl.program_id(0).to(tl.int64)
         head = tl.arange(0, HEADS)[:, None]
         column = tl.arange(0, HALF)[None, :]
@@ -172,11 +188,12 @@ if triton is not None:
         # Both halves of a head turn by the same angles.
         c = tl.load(cos + row * 2 * half + column, mask=column < half, other=0.0).to(tl.float32)
         s = tl.load(sin + row * 2 * half + column, mask=column < half, other=0.0).to(tl.float32) * direction
-        left = x + row * width + head * 2 * half + column
-        a = tl.load(left, mask=inside, other=0.0)
-        b = tl.load(left + half, mask=inside, other=0.0)
-        tl.store(left, (a * c - b * s).to(a.dtype), mask=inside)
-        tl.store(left + half, (b * c + a * s).to(a.dtype), mask=inside)
+        c = tl.where(direction == 0, 1.0, c)
+        at = head * 2 * half + column
+        a = tl.load(x + row * pitch + at, mask=inside, other=0.0)
+        b = tl.load(x + row * pitch + at + half, mask=inside, other=0.0)
+        tl.store(out + row * out_pitch + at, (a * c - b * s).to(a.dtype), mask=inside)
+        tl.store(out + row * out_pitch + at + half, (b * c + a * s).to(a.dtype), mask=inside)
 
     @triton.jit
     def _gate(gate_up, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]

@@ -86,22 +86,23 @@ class _Adapted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, projection: Projection) -> Tensor:
         weight = projection.dense(x.dtype)
+        ctx.projection = projection
+        ctx.adapted = len(a) > 0
+        if not ctx.adapted:
+            return x @ weight.t()
         inner = x @ a.t()
         ctx.save_for_backward(x, inner, a, b)
-        ctx.projection = projection
-        if not len(a):
-            return x @ weight.t()
         return (inner @ b.t()).addmm_(x, weight.t())
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, inner, a, b = ctx.saved_tensors
         grad = grads[0].contiguous()
+        weight = ctx.projection.dense(grad.dtype) if ctx.needs_input_grad[0] else None
+        if not ctx.adapted:
+            return None if weight is None else grad @ weight, None, None, None
+        x, inner, a, b = ctx.saved_tensors
         through = grad @ b
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            weight = ctx.projection.dense(x.dtype)
-            grad_x = (through @ a).addmm_(grad, weight) if len(a) else grad @ weight
+        grad_x = None if weight is None else (through @ a).addmm_(grad, weight)
         return grad_x, through.t() @ x, grad.t() @ inner, None
 
 
@@ -129,9 +130,8 @@ class Layer:
             kept: positions that anybody looks at afterwards; None keeps all.
         """
         hidden, x = add_norm(hidden, delta, self.norms[0], self.epsilon)
-        query, key, value = (size // self.size for size in self.qkv.sizes)
-        qkv = rotate(self.qkv(x), cos, sin, query + key, self.size).unflatten(1, (-1, self.size))
-        mixed = segments_attended(*qkv.split((query, key, value), 1), segments).flatten(1)
+        query, key, _ = (size // self.size for size in self.qkv.sizes)
+        mixed = segments_attended(*rotate(self.qkv(x), cos, sin, (query, key), self.size), segments).flatten(1)
         if kept is not None:
             mixed, hidden = mixed.index_select(0, kept), hidden.index_select(0, kept)
         hidden, x = add_norm(hidden, self.out(mixed), self.norms[1], self.epsilon)
