@@ -92,11 +92,18 @@ def said_of(requirements: Requirements, language: str, words: Words) -> list[str
         r.tone and words("tone_is", tone=escape(r.tone)),
         r.length and words(f"length_{language}", low=r.length[0], high=r.length[1]),
         r.format == "list" and words("as_list"),
-        r.emoji and (words("no_emoji") if r.emoji[1] == 0 else words("emoji_is", low=r.emoji[0], high=r.emoji[1])),
+        r.emoji and _emoji_said(r.emoji, words),
         r.call_to_action is not None and words("with_call" if r.call_to_action else "without_call"),
         r.must_not and words("never", phrases=escape(", ".join(r.must_not))),
     ]
     return [str(phrase) for phrase in phrases if phrase]
+
+
+def _emoji_said(bounds: tuple[int, int], words: Words) -> str:
+    low, high = bounds
+    if high == 0:
+        return words("no_emoji")
+    return words("emoji_exactly", n=high) if low == high else words("emoji_is", low=low, high=high)
 
 
 def brief_text(task: Task, words: Words) -> str:

@@ -105,7 +105,7 @@ def question_view(sheet: Sheet, entry: Entry, words: Words) -> JSON:
     value = f"{sheet.id}:{entry.position}"
     compared = sheet.kind is Kind.VOTES
     blocks: list[JSON] = [
-        context(words("progress", n=entry.position, total=len(sheet.entries))),
+        context(words(f"{sheet.kind}_progress", n=entry.position, total=len(sheet.entries))),
         section(brief_text(entry.task, words)),
         {"type": "divider"},
     ]

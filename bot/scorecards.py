@@ -7,7 +7,7 @@ import json
 from bot.blocks import JSON, actions, button, context, plain, section
 from bot.markup import escape
 from bot.texts import Words
-from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Verdict
+from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Reason
 from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
 from serving.store import BASE
@@ -172,7 +172,7 @@ def _evidence_buttons(scorecard: Scorecard, card: Card, words: Words, decision: 
         buttons.append(button(words("compare_blind"), COMPARE, value))
     if card.people and card.people.voting:
         buttons.append(button(words("close_votes"), CLOSE_VOTES, value))
-    if card.verdict is Verdict.INCONCLUSIVE and decision is None:
+    if card.reason is Reason.TOO_FEW and card.items < card.suite_size and decision is None:
         buttons.append(button(words("more"), MORE, value))
     return buttons
 

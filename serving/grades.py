@@ -153,12 +153,16 @@ class Grades:
 
     def baseline_of(self, scorecard: Scorecard) -> int:
         """The id of the scorecard of the version that this one was compared with; 0 where there is none."""
+        return next(iter(self._baselines_of(scorecard)), 0)
+
+    def _baselines_of(self, scorecard: Scorecard) -> list[int]:
+        """The newest first: an extended scorecard has an extended baseline, and what people graded before counts on."""
         sql = (
             "SELECT id FROM scorecards WHERE version = ? AND suite = ? AND seed = ? AND id <> ? AND body IS NOT NULL "
-            "ORDER BY id DESC LIMIT 1"
+            "ORDER BY id DESC"
         )
         rows = self._store.rows(sql, scorecard.baseline, scorecard.suite, scorecard.seed, scorecard.id)
-        return int(rows[0]["id"]) if rows else 0
+        return [row["id"] for row in rows]
 
     def _followed(self, scorecard_id: int) -> dict[str, Row]:
         """Samples whose brief is known, one an item, each with how often it was graded."""
@@ -244,24 +248,26 @@ class Grades:
 
     def people(self, scorecard: Scorecard) -> People | None:
         """None while nobody has graded, or begun to compare."""
-        live_id = self.baseline_of(scorecard)
+        ids = [scorecard.id, *self._baselines_of(scorecard)]
         rows = self._store.rows(
-            "SELECT sample_id, scorecard_id, samples.grade AS checked, user "
-            "FROM grades JOIN samples ON samples.id = sample_id WHERE scorecard_id IN (?, ?)",
+            "SELECT scorecard_id = ? AS own, item_id, samples.grade AS checked, grades.grade, user "
+            f"FROM grades JOIN samples ON samples.id = sample_id WHERE scorecard_id IN ({', '.join('?' * len(ids))})",
             scorecard.id,
-            live_id,
+            *ids,
         )
-        by_people = self.by_people()
-        found = {row["sample_id"]: (row["scorecard_id"], by_people[row["sample_id"]], row["checked"]) for row in rows}
+        graded: dict[tuple[bool, str], list[Row]] = defaultdict(list)
+        for row in rows:
+            graded[bool(row["own"]), row["item_id"]].append(row)
+        found = [(own, _middle(row["grade"] for row in of), of[0]["checked"]) for (own, _), of in graded.items()]
         voting = len(self._store.rows(_VOTING, scorecard.id))
         duel = self.duel(scorecard)
         if not found and not voting and duel is None:
             return None
         return People(
             graders=len({row["user"] for row in rows}),
-            candidate=_excellent(grade for card, grade, _ in found.values() if card == scorecard.id),
-            live=_excellent(grade for card, grade, _ in found.values() if card == live_id),
-            checks=agreement([(grade, checked) for _, grade, checked in found.values()]),
+            candidate=_excellent(grade for own, grade, _ in found if own),
+            live=_excellent(grade for own, grade, _ in found if not own),
+            checks=agreement([(grade, checked) for _, grade, checked in found]),
             duel=duel,
             voting=voting,
         )

@@ -111,6 +111,15 @@ def test_grades_give_rates_and_the_agreement_with_the_checks(store: Store) -> No
     assert people == People(1, wilson(10, 10), wilson(0, 10), Agreement(1.0, 20), None, 0)
 
 
+def test_grades_of_the_live_version_count_on_when_the_scorecard_is_extended(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    before = grades.people(scorecard)
+    longer = store.start_scorecard("base", baseline="base", suite="en@x", seed=1)
+    store.finish_scorecard(longer.id, example_card().to_json())
+    assert grades.people(scorecard) == before
+
+
 def test_of_several_grades_of_a_text_the_middle_counts_and_of_two_the_worse(store: Store) -> None:
     scorecard, grades = scorecard_with_samples(store), Grades(store)
     sheet = grades.open(scorecard, "U_ANNA", Kind.GRADES)
@@ -264,7 +273,7 @@ async def test_only_a_lead_ends_a_comparison(tmp_path: Path) -> None:
         scorecard_with_samples(it.store)
         card = await card_of(it, it.liwei)
         await it.liwei.press("C_COPY", str(card["ts"]), "compare_blind")
-        view = await wait_progress(it.liwei, "第 1 篇，共 20 篇")
+        view = await wait_progress(it.liwei, "第 1 对，共 20 对")
         await it.liwei.press_in(view, "answer:a")
         await it.mara.wait_message("C_COPY", lambda m: offers(m, "close_votes"))
         await it.anna.press("C_COPY", str(card["ts"]), "close_votes")
@@ -272,7 +281,7 @@ async def test_only_a_lead_ends_a_comparison(tmp_path: Path) -> None:
         assert refused["text"] == "Only a lead decides about versions: <@U_MARA>"
         await it.mara.press("C_COPY", str(card["ts"]), "close_votes")
         await it.mara.wait_message("C_COPY", lambda m: "was ended early" in str(m["blocks"]))
-        view = await wait_progress(it.liwei, "第 2 篇，共 20 篇")
+        view = await wait_progress(it.liwei, "第 2 对，共 20 对")
         await it.liwei.press_in(view, "answer:a")
         await wait_progress(it.liwei, "结束了这次盲比，当时你比了 1 对")
 

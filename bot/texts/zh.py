@@ -16,6 +16,7 @@ TEXTS = {
     "as_list": "用列表",
     "no_emoji": "不用表情",
     "emoji_is": "{low}–{high} 个表情",
+    "emoji_exactly": "{n} 个表情",
     "with_call": "结尾有行动号召",
     "without_call": "不要行动号召",
     "never": "不出现：{phrases}",
@@ -144,7 +145,8 @@ TEXTS = {
     "more_failed": "<@{user}> 这 30 份没测成。请再点一次按钮，已写好的会保留。{detail}",
     "grades_title": "盲评",
     "votes_title": "哪篇更好？",
-    "progress": "第 {n} 篇，共 {total} 篇",
+    "grades_progress": "第 {n} 篇，共 {total} 篇",
+    "votes_progress": "第 {n} 对，共 {total} 对",
     "later": "以后继续",
     "back": "上一篇",
     "no_text": "_没有写出内容。_",
@@ -184,6 +186,17 @@ TEXTS = {
     ),
     "calibrated": "已与人工核对",
     "uncalibrated": "未校准，人工评了 {labels} 篇，需要 {needed} 篇",
+    # 训练
+    "round_loading": "正在训练 {version}：正在读取基础模型。",
+    "round_running": "正在训练 {version}：已完成 {share}，还需{left}。",
+    "minutes": "约 {n} 分钟",
+    "under_a_minute": "不到一分钟",
+    "round_cancel": "取消这轮训练",
+    "round_stopping": "{who} 取消了 {version}，这一步做完就停。",
+    "round_cancelled": "{who} 取消了 {version}。线上版本不变，样例也不会丢。",
+    "round_interrupted": "{version} 的训练中断了，下一轮会接着做。",
+    "round_failed": "{version} 没有训练完，线上版本不变。请把这一句转给管理员：{why}",
+    "round_done": "{version} 已学完 {pairs} 条样例，评分卡随后发到这里。",
     # 主页
     "home_title": "Copydesk",
     "home_live": "现在由 {version} 写草稿。",
@@ -213,6 +226,7 @@ TEXTS = {
         "{version} 不能上线：现在写稿的引擎不认识它，也不接收新版本。请让管理该引擎的人先加载 {version}，再点“批准”。"
     ),
     "error_nothing_before": "现在用的就是基础模型，没有更早的版本可以回退。",
+    "error_no_round": "现在没有在训练，不用取消。",
     "error_other": "没做成。过一会儿再试；还不行就把这句话给管理员看：{detail}",
     "error_unexpected": "没做成，是我的问题。请再试一次，日志里有详情。",
 }
