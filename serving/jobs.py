@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
 import psutil
@@ -52,6 +52,15 @@ class Exclusion:
 
     round_id: int
     pair_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a round made of a judged draft: `used_as` "corrected", "liked" or "disliked", or the reason for neither."""
+
+    draft_id: int
+    used_as: str
     reason: str
 
 
@@ -148,6 +157,18 @@ class Jobs:
             db.table("round_exclusions").insert_all(
                 {"round_id": round_id, "pair_id": pair_id, "reason": reason} for pair_id, reason in excluded
             )
+
+    def hear(self, round_id: int, used: Mapping[str, Iterable[int]], left_out: Iterable[tuple[int, str]]) -> None:
+        """Note the judgements of a round by draft: those it learns preferences from, and those it does not and why."""
+        rows = [Heard(draft_id, used_as, "") for used_as, ids in used.items() for draft_id in ids]
+        rows += [Heard(draft_id, "", reason) for draft_id, reason in left_out]
+        with self._store.transaction() as db:
+            db.table("round_drafts").insert_all({"round_id": round_id, **asdict(row)} for row in rows)
+
+    def heard(self, round_id: int) -> list[Heard]:
+        """By draft."""
+        sql = "SELECT draft_id, used_as, reason FROM round_drafts WHERE round_id = ? ORDER BY draft_id"
+        return [Heard(**row) for row in self._store.rows(sql, round_id)]
 
     def exclusions(self, *, round_id: int | None = None, pair_id: int | None = None) -> list[Exclusion]:
         """Of a round or of a pair, by round and pair."""

@@ -30,6 +30,13 @@ def m0003_rounds(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m0005_preferences(db: Database) -> None:
+    for statement in _M0005.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
 def upgrade(db: Database) -> None:
     """Bring the database to this release's migration; two processes may try at once.
 
@@ -284,4 +291,15 @@ CREATE TABLE round_exclusions (
     PRIMARY KEY (round_id, pair_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX round_exclusions_pair ON round_exclusions(pair_id);
+"""
+
+_M0005 = """
+CREATE TABLE round_drafts (
+    round_id INTEGER NOT NULL REFERENCES rounds(id),
+    draft_id INTEGER NOT NULL REFERENCES drafts(id),
+    used_as TEXT NOT NULL CHECK (used_as IN ('corrected', 'liked', 'disliked', '')),
+    reason TEXT NOT NULL,
+    PRIMARY KEY (round_id, draft_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX round_drafts_draft ON round_drafts(draft_id);
 """

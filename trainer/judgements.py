@@ -11,8 +11,8 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from serving.prompt import normalised
@@ -57,83 +57,119 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Judgements:
-    """What a preference stage may learn from, each by draft."""
+    """What a preference stage learns from, by draft.
+
+    Attributes:
+        too_few: why there is no stage although the recipe asks for one, or "".
+    """
 
     choices: tuple[Choice, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    too_few: str = ""
+
+    @property
+    def used(self) -> dict[str, list[int]]:
+        """The drafts by what people said of them."""
+        return {
+            "corrected": [one.draft_id for one in self.choices],
+            "liked": [one.draft_id for one in self.opinions if one.liked],
+            "disliked": [one.draft_id for one in self.opinions if not one.liked],
+        }
 
     @property
     def digest(self) -> str:
-        """sha256 over what would train, one canonical JSON line each."""
+        """sha256 over what trains, one canonical JSON line each."""
         lines = [
             *([choice.draft_id, choice.chosen, choice.rejected] for choice in self.choices),
             *([opinion.draft_id, opinion.text, opinion.liked] for opinion in self.opinions),
         ]
         return hashlib.sha256("\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode()).hexdigest()
 
-    def too_few(self, recipe: str) -> str:
-        """Why there is no preference stage, as a sentence, or ""."""
-        if recipe == "dpo" and len(self.choices) < FEWEST:
-            return f"{len(self.choices)} corrections can be used as preferences, and {FEWEST} are needed"
-        liked = sum(opinion.liked for opinion in self.opinions)
-        rarer = min(liked, len(self.opinions) - liked)
-        if recipe == "kto" and rarer < FEWEST:
-            return f"{liked} 👍 and {len(self.opinions) - liked} 👎 can be used, and {FEWEST} of each are needed"
-        return ""
+    def without(self, reasons: Mapping[int, str]) -> Judgements:
+        """The same, with some drafts left out."""
+        return replace(
+            self,
+            choices=tuple(one for one in self.choices if one.draft_id not in reasons),
+            opinions=tuple(one for one in self.opinions if one.draft_id not in reasons),
+            left_out=tuple(
+                sorted((*self.left_out, *(LeftOut(*one) for one in reasons.items())), key=lambda one: one.draft_id)
+            ),
+        )
+
+    def if_enough(self) -> Judgements:
+        """The same, or none of them where a stage would learn noise."""
+        counts = {name: len(ids) for name, ids in self.used.items()}
+        rarer = counts["corrected"] or min(counts["liked"], counts["disliked"])
+        if rarer >= FEWEST:
+            return self
+        have = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+        too_few = f"a preference stage needs {FEWEST} drafts of each kind, and there are: {have}"
+        return replace(self.without({id: too_few for ids in self.used.values() for id in ids}), too_few=too_few)
 
 
-def collect(
+def corrections(store: Store, pairs: Iterable[Pair], skipped: Iterable[Skipped]) -> Judgements:
+    """The corrections behind the pairs of a round, each over its draft.
+
+    Args:
+        pairs: those that train, as `trainer.hygiene` let them through.
+        skipped: pairs that were left out; what stands behind them is left out for the same reason.
+    """
+    training = {pair.id: pair for pair in pairs}
+    reasons = {one.pair_id: one.reason for one in skipped}
+    choices, left_out = [], []
+    for draft_id, pair_id in {one.draft_id: one.pair_id for one in store.corrections()}.items():  # the last one counts
+        if pair_id in reasons:
+            left_out.append(LeftOut(draft_id, f"its pair {pair_id} is left out: {reasons[pair_id]}"))
+        elif pair := training.get(pair_id):
+            draft = store.draft(draft_id)
+            if reason := too_alike(draft.text, pair.output, pair.task.language):
+                left_out.append(LeftOut(draft_id, reason))
+            else:
+                choices.append(Choice(draft_id, pair.task, pair.output, _nfc(draft.text)))
+    return Judgements(choices=tuple(choices), left_out=tuple(left_out))
+
+
+def opinions(
     store: Store,
     pairs: Iterable[Pair],
     skipped: Iterable[Skipped],
     suite_keys: Set[str],
     language: str | None = None,
 ) -> Judgements:
-    """The judgements behind and beside the pairs of a round.
+    """The 👍 of a round's pairs, and the 👎 on drafts that nobody corrected.
 
     Args:
-        pairs: those that train, as `trainer.hygiene` let them through.
-        skipped: pairs that were left out; a correction or a 👍 among them is left out here for the same reason.
         suite_keys: what `serving.held_out` says of the evaluation suites.
-        language: of opinions; None takes all.
+        language: of the briefs; None takes all.
     """
-    training = {pair.id: pair for pair in pairs}
-    accepted = {pair.draft_id: pair.id for pair in store.pairs(status=None) if pair.source is PairSource.ACCEPTED}
-    corrected = {correction.draft_id: correction.pair_id for correction in store.corrections()}  # the last one counts
+    training = {pair.draft_id for pair in pairs if pair.source is PairSource.ACCEPTED}
     reasons = {one.pair_id: one.reason for one in skipped}
+    accepted = {pair.draft_id: pair.id for pair in store.pairs(status=None) if pair.source is PairSource.ACCEPTED}
+    corrected = {one.draft_id for one in store.corrections()}
     verdicts: dict[int, set[Verdict]] = defaultdict(set)
     for rating in store.ratings():
         verdicts[rating.draft_id].add(rating.verdict)
-    choices, opinions, left_out = [], [], []
-    for draft in reversed(store.drafts()):
-        pair_id = corrected.get(draft.id)
-        if pair_id is not None:
-            if pair := training.get(pair_id):
-                if reason := too_alike(draft.text, pair.output, pair.task.language):
-                    left_out.append(LeftOut(draft.id, reason))
-                else:
-                    choices.append(Choice(draft.id, pair.task, pair.output, _nfc(draft.text)))
-            elif pair_id in reasons:
-                left_out.append(LeftOut(draft.id, f"its pair {pair_id} is left out: {reasons[pair_id]}"))
-        elif draft.id in verdicts:
-            task = store.brief(draft.brief_id).task
-            if language not in (None, task.language):
-                continue
-            liked = Verdict.UP in verdicts[draft.id]
-            if len(verdicts[draft.id]) > 1:
-                reason = "people disagree about it"
-            elif liked:
-                pair_id = accepted[draft.id]
-                found = reasons.get(pair_id, "it is not among the pairs of this round")
-                reason = "" if pair_id in training else f"its pair {pair_id} is left out: {found}"
-            else:
-                reason = _unfit(draft, task, suite_keys)
-            if reason:
-                left_out.append(LeftOut(draft.id, reason))
-            else:
-                opinions.append(Opinion(draft.id, task, _nfc(draft.text), liked))
-    return Judgements(tuple(choices), tuple(opinions), tuple(left_out))
+    found, left_out = [], []
+    for draft_id, said in verdicts.items():
+        draft = store.draft(draft_id)
+        task = store.brief(draft.brief_id).task
+        if draft_id in corrected or language not in (None, task.language):
+            continue
+        if len(said) > 1:
+            reason = "people disagree about it"
+        elif Verdict.DOWN in said:
+            reason = _unfit(draft, task, suite_keys)
+        elif draft_id in training:
+            reason = ""
+        else:
+            pair_id = accepted[draft_id]
+            reason = f"its pair {pair_id} is left out: {reasons.get(pair_id, 'it was withdrawn or is too old')}"
+        if reason:
+            left_out.append(LeftOut(draft_id, reason))
+        else:
+            found.append(Opinion(draft_id, task, _nfc(draft.text), Verdict.UP in said))
+    return Judgements(opinions=tuple(found), left_out=tuple(left_out))
 
 
 def too_alike(draft: str, correction: str, language: str) -> str:
@@ -148,8 +184,9 @@ def too_alike(draft: str, correction: str, language: str) -> str:
 
 def edit_share(one: str, other: str, language: str) -> float:
     """How much of two texts differs, 0 to 1: characters in Chinese, words and punctuation marks elsewhere."""
-    parts = [list(text) if language == "zh" else re.findall(r"\w+|[^\w\s]", text) for text in (one, other)]
-    return 1 - SequenceMatcher(None, *parts, autojunk=False).ratio()
+    pattern = r"\S" if language == "zh" else r"\w+|[^\w\s]"
+    ratio: float = SequenceMatcher(None, re.findall(pattern, one), re.findall(pattern, other), autojunk=False).ratio()
+    return 1 - ratio
 
 
 def _unfit(draft: Draft, task: Task, suite_keys: Set[str]) -> str:

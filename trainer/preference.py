@@ -15,31 +15,53 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import PreTrainedTokenizerBase
 
-from trainer.dataset import IGNORED, end_token, row_of, too_long
-from trainer.judgements import Judgements, LeftOut
+from serving.held_out import suite_keys
+from serving.store import Store
+from trainer.dataset import IGNORED, TrainingData, end_token, row_of, too_long
+from trainer.judgements import Judgements, corrections, opinions
 from trainer.lora import STREAM_TOKENS, Row, batches, hidden_size, packed
 from trainer.processes import Group
 from trainer.recipe import Recipe
 
 
-def fitting(judgements: Judgements, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Judgements:
-    """The judgements whose texts the recipe takes; the others are left out by name."""
+def judgements_for(
+    recipe: Recipe, store: Store, data: TrainingData, tokenizer: PreTrainedTokenizerBase, language: str | None
+) -> Judgements:
+    """What the recipe's preference stage learns from; those that may not train or do not fit are left out by name."""
+    if recipe.preference is None:
+        return Judgements()
+    if recipe.preference.kind == "dpo":
+        found = corrections(store, data.pairs, data.skipped)
+    else:
+        found = opinions(store, data.pairs, data.skipped, suite_keys(), language)
     end = end_token(tokenizer)
-    sides = [
-        *((one, row_of(one.task, one.rejected, tokenizer, end)) for one in judgements.choices),
-        *((one, row_of(one.task, one.text, tokenizer, end)) for one in judgements.opinions),
-    ]
-    reasons = {one.draft_id: reason for one, row in sides if (reason := too_long(row, tokenizer, max_tokens))}
-    return Judgements(
-        tuple(one for one in judgements.choices if one.draft_id not in reasons),
-        tuple(one for one in judgements.opinions if one.draft_id not in reasons),
-        (*judgements.left_out, *(LeftOut(id, reason) for id, reason in reasons.items())),
-    )
+    texts = [(one.draft_id, one.task, one.rejected) for one in found.choices]
+    texts += [(one.draft_id, one.task, one.text) for one in found.opinions]
+    long = {
+        draft_id: reason
+        for draft_id, task, text in texts
+        if (reason := too_long(row_of(task, text, tokenizer, end), tokenizer, recipe.max_tokens))
+    }
+    return found.without(long).if_enough()
+
+
+def preference_stage(
+    model: torch.nn.Module,
+    judgements: Judgements,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    group: Group,
+    shrink: int,
+) -> Preferences | None:
+    """The stage of a recipe, if it has one and there are judgements for it."""
+    if judgements.choices or judgements.opinions:
+        return Preferences(model, judgements, recipe, tokenizer, group, shrink)
+    return None
 
 
 class Preferences:
     """A `trainer.lora.Stage` over judgements. Each is two rows: what people wrote and the draft for DPO; for KTO the
-    draft and the next judgement's draft under this one's brief, which tells how far the model has moved anyway.
+    draft and the judgement before's draft under this one's brief, which tells how far the model has moved anyway.
     """
 
     def __init__(
@@ -66,7 +88,7 @@ class Preferences:
             all = judgements.opinions
             self.rows = [
                 (row_of(one.task, one.text, tokenizer, end), row_of(one.task, other.text, tokenizer, end))
-                for one, other in zip(all, [*all[1:], *all[:1]], strict=True)
+                for one, other in zip(all, [*all[-1:], *all[:-1]], strict=True)
             ]
         self.liked = torch.tensor([one.liked for one in judgements.opinions])
         firsts = [first for first, _ in self.rows]
@@ -115,6 +137,7 @@ class Preferences:
         """Margins are β times log-ratios: how much more than the reference the model agrees with people."""
         last = self.margins[-len(self.rows) :]
         return {
+            "preference_steps": len(self.plan),
             "preference_rate": self.rate,
             "preference_margin_last": round(sum(last) / len(last), 4),
             "preference_agrees": round(sum(margin > 0 for margin in last) / len(last), 4),

@@ -50,7 +50,7 @@ class Group:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([grad.float().flatten() for grad in grads])
         dist.all_reduce(flat)
-        for parameter, part in zip(parameters, flat.split([grad.numel() for grad in grads]), strict=True):
+        for parameter, part in zip(parameters, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
 

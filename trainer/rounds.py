@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -39,6 +39,8 @@ from trainer.checkpoint import EVERY_S, Checkpoints
 from trainer.dataset import TrainingData, training_data
 from trainer.hygiene import clean, counts, refuse_held_out, warnings
 from trainer.lora import Fit, Progress
+from trainer.preference import judgements_for, preference_stage
+from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 
 FREE_DISK = 1 << 30  # an adapter of a 7B base takes 80-320 MB, the tokenizer's files up to 20 MB
@@ -93,6 +95,7 @@ def run_round(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_note: Tell = lambda note: None,
     checkpoint_s: float = EVERY_S,
+    group: Group = ALONE,
 ) -> Outcome:
     """Train a version on the active pairs of the training split and register it, or end a round that was killed.
 
@@ -101,6 +104,7 @@ def run_round(
         max_pairs: the newest so many.
         on_note: told what a person should know while it runs, a sentence at a time.
         checkpoint_s: seconds between two checkpoints.
+        group: the processes that share the work; this is the first of them, the others `follow`.
 
     Raises:
         CopydeskError: another round is running, there is nothing to train on, or training failed or was cancelled; the
@@ -124,10 +128,11 @@ def run_round(
         if round is None:
             round = store.start_round(recipe.to_mapping(), (pair.id for pair in data.pairs), data.digest)
             jobs.exclude(round.id, ((skipped.pair_id, skipped.reason) for skipped in data.skipped))
+            jobs.hear(round.id, data.judgements.used, ((one.draft_id, one.reason) for one in data.judgements.left_out))
         jobs.begin(round.id, work.fingerprint)
         try:
             with _failure_recorded(store, round):
-                facts = _train(round, work, _watched(jobs, round, on_progress), on_note, checkpoint_s)
+                facts = _train(round, work, _watched(jobs, round, on_progress), on_note, checkpoint_s, group)
                 version = register(store, adapters, round, facts, settings.copydesk_model)
         finally:
             remove_leftovers(store, adapters)
@@ -163,7 +168,8 @@ def prepare(
         why = f" ({len(skipped)} left out, the first: {skipped[0]})" if skipped else ""
         raise CopydeskError(f"No pairs to train on{why}; correct drafts, or run: python -m trainer starter")
     refuse_held_out(data.pairs, suite_keys())
-    return replace(data, skipped=skipped)
+    data = replace(data, skipped=skipped)
+    return replace(data, judgements=judgements_for(recipe, store, data, tokenizer, language))
 
 
 @contextmanager
@@ -255,7 +261,12 @@ def _failure_recorded(store: Store, round: Round) -> Iterator[None]:
 
 
 def _train(
-    round: Round, work: Work, on_progress: Callable[[Progress], None], on_note: Tell, checkpoint_s: float
+    round: Round,
+    work: Work,
+    on_progress: Callable[[Progress], None],
+    on_note: Tell,
+    checkpoint_s: float,
+    group: Group,
 ) -> dict[str, Any]:
     target = work.adapters / round.version
     if target.exists():
@@ -267,13 +278,19 @@ def _train(
         on_note(text)
 
     checkpoints = Checkpoints(work.adapters / f".{round.version}.safetensors", work.fingerprint, checkpoint_s)
-    model, fitted = _fit(work, checkpoints, on_progress, note)
+    if work.data.judgements.too_few:
+        note(f"Pairs only: {work.data.judgements.too_few}.")
+    group.same(work)
+    model, fitted = _fit(work, checkpoints, on_progress, note, group)
     facts = {
         "pairs": len(work.data.pairs),
         "answer_tokens": work.data.answer_tokens,
         **fitted.facts,
         "peak_rss_gib": lora.peak_rss_gib(),
         "skipped": [str(skipped) for skipped in work.data.skipped],
+        "judgements": {name: ids for name, ids in work.data.judgements.used.items() if ids},
+        "judgements_left_out": [str(one) for one in work.data.judgements.left_out],
+        "processes": group.size,
         "categories": counts(work.data.pairs),
         "languages": sorted({pair.task.language for pair in work.data.pairs}),
         "warnings": list(warnings(work.data.pairs)),
@@ -293,7 +310,11 @@ def _train(
 
 
 def _fit(
-    work: Work, checkpoints: Checkpoints, on_progress: Callable[[Progress], None], note: Tell
+    work: Work,
+    checkpoints: Checkpoints | None,
+    on_progress: Callable[[Progress], None],
+    note: Tell,
+    group: Group,
 ) -> tuple[torch.nn.Module, Fit]:
     """Train; where memory does not suffice, once more with half as many tokens at a time."""
     pad = int(work.tokenizer.pad_token_id or 0)
@@ -302,9 +323,12 @@ def _fit(
             model = lora.load_model(work.base.path, work.recipe)
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             require_disk(work.adapters, 2 * CHECKPOINT_BYTES * trained)
-            return model, lora.fit(model, work.data, work.recipe, pad, on_progress, checkpoints, shrink)
+            then = preference_stage(model, work.data.judgements, work.recipe, work.tokenizer, group, shrink)
+            fitted = lora.fit(model, work.data, work.recipe, pad, on_progress, checkpoints, shrink, group, then)
+            return model, fitted
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            # Processes that share a step cannot turn back one by one.
+            if not out_of_memory(error) or group.size > 1:
                 raise
             model = None
         # Only here is the error gone, and with it the tensors of the frames that it held.
@@ -313,6 +337,11 @@ def _fit(
         if shrink == 1:
             note("Out of memory; once more with half as many tokens at a time.")
     raise CopydeskError("Out of memory, also with half as many tokens at a time; take a smaller base model or rank.")
+
+
+def follow(group: Group) -> None:
+    """Train along with the first process, which alone reads and writes."""
+    _fit(group.same(cast(Work, None)), None, lambda progress: None, lambda note: None, group)
 
 
 def out_of_memory(error: BaseException) -> bool:
