@@ -21,7 +21,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 )
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import approvals, blocks, briefs, corrections, grading, scorecards
+from bot import approvals, blocks, briefs, corrections, grading, rounds, scorecards
 from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.corrections import Corrections
@@ -32,11 +32,13 @@ from bot.home import Home
 from bot.office import JSON, Desk, Office, RefusalError
 from bot.ratings import Ratings
 from bot.refusals import code_of
+from bot.rounds import Rounds
 from serving.records import CopydeskError
 
 __all__ = ["Bot", "Desk", "build_app", "serve"]
 
 ANNOUNCE_S = 2.0
+ROUNDS_S = 5.0
 WATCH_S = 10.0
 RETRIES = 5
 
@@ -61,6 +63,7 @@ class Bot:
         self.office = Office(desk, slack_client(desk.settings.slack_bot_token, desk.settings.slack_api_url))
         self.drafts = Drafts(self.office)
         self.approvals = Approvals(self.office)
+        self.rounds = Rounds(self.office)
         self.extending = Extending(self.office, self.approvals)
         # A listener ends before Slack is answered: what was acknowledged is stored, and what was not comes again.
         self.app = AsyncApp(client=self.office.slack, process_before_response=True)
@@ -95,6 +98,7 @@ class Bot:
             (app.action(scorecards.APPROVE), a.approve_pressed),
             (app.action(scorecards.REJECT), a.reject_pressed),
             (app.action(scorecards.ROLL_BACK), a.roll_back_pressed),
+            (app.action(rounds.CANCEL_ROUND), self.rounds.cancel_pressed),
             (app.view(approvals.APPROVE_VIEW), a.approved),
             (app.view(approvals.REJECT_VIEW), a.rejected),
             (app.action(scorecards.GRADE), graded.grade_pressed),
@@ -166,6 +170,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         raise CopydeskError(f"Slack cannot be reached at {url} ({error}); check the network.") from error
     loops = [
         asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.announce_new)),
+        asyncio.create_task(_every(ROUNDS_S, bot.rounds.show)),
         asyncio.create_task(_every(WATCH_S, lambda: _watch(handler, bot.office.slack))),
     ]
     try:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from serving import logs
 from serving import trace as tracing
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
-from serving.records import CopydeskError, PairStatus
+from serving.records import CopydeskError, PairStatus, Round, RoundState
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings
 from serving.store import BASE, Store
@@ -148,13 +149,36 @@ def round_preview(context: typer.Context) -> None:
 
 @round_app.command("list")
 def round_list(as_json: AsJson = False) -> None:
-    """All rounds, the newest first."""
-    rounds = _store()[1].rounds()
+    """All rounds, the newest first; of one that runs the progress."""
+    store = _store()[1]
+    rounds, jobs = store.rounds(), Jobs(store)
     if as_json:
-        _print_json([asdict(round) for round in rounds])
+        open_jobs = {r.id: jobs.job(r.id) for r in rounds if r.state is RoundState.RUNNING}
+        _print_json([{**asdict(r), "job": asdict(job) if (job := open_jobs.get(r.id)) else None} for r in rounds])
         return
-    rows = [(r.id, r.version, r.recipe.get("name"), r.state, r.pairs, r.started_at[:19], r.message) for r in rounds]
+    rows = [
+        (r.id, r.version, r.recipe.get("name"), r.state, r.pairs, r.started_at[:19], r.message or _progress(jobs, r))
+        for r in rounds
+    ]
     _print_table(("round", "version", "recipe", "state", "pairs", "started (UTC)", ""), rows, "No round yet.")
+
+
+def _progress(jobs: Jobs, round: Round) -> str:
+    if round.state is not RoundState.RUNNING:
+        return ""
+    job = jobs.job(round.id)
+    if job is None or not job.alive:
+        return "interrupted; copydesk round run goes on with it"
+    left = "" if job.seconds_left is None else f", {timedelta(seconds=int(job.seconds_left))} left"
+    return f"step {job.step} of {job.steps}{left}" if job.steps else "loading the base model"
+
+
+@round_app.command("cancel")
+def round_cancel(id: Annotated[int | None, typer.Argument(help="None: the one that runs.")] = None) -> None:
+    """End a round; nothing of it stays but its row."""
+    round = Jobs(_store()[1]).cancel("cli", id)
+    stopping = f"{round.version} stops after its current step."
+    out.print(stopping if round.state is RoundState.RUNNING else f"{round.version} is cancelled.")
 
 
 @round_app.command("show")

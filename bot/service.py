@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bot.app import Desk, serve
 from bot.outside import Check, outside
+from bot.schedule import Schedule
 from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, until_signal
 from serving.metrics import Metrics
@@ -33,7 +34,10 @@ async def run_service(
         desk = Desk(settings, store, client, Registry(store, settings.copydesk_leads), checks)
         if settings.copydesk_endpoint:
             await _introduce(client)
-        tasks = [asyncio.create_task(serve(desk, stop), name="bot")]
+        tasks = [
+            asyncio.create_task(serve(desk, stop), name="bot"),
+            asyncio.create_task(_scheduled(settings, store, stop), name="schedule"),
+        ]
         engine: Engine | None = None
         if not settings.copydesk_endpoint:
             engine = Engine(settings, store, on_state or _log_state)
@@ -49,6 +53,11 @@ async def run_service(
             await asyncio.wait(tasks)
         for task in tasks:
             task.result()
+
+
+async def _scheduled(settings: Settings, store: Store, stop: asyncio.Event) -> None:
+    await Schedule(settings, store).run(stop)
+    await stop.wait()  # without rules there is nothing to do, and that is no reason to end the desk
 
 
 async def _serving(engine: Engine, client: ModelClient) -> bool:

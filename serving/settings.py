@@ -16,6 +16,8 @@ from serving.records import CopydeskError
 MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # arrives inside a Python package; see serving.model
 
+_TIME = r"([01]\d|2[0-3]):[0-5]\d"
+
 
 class Settings(BaseSettings):
     """Fields are named as their environment variables, in lower case."""
@@ -42,6 +44,11 @@ class Settings(BaseSettings):
     copydesk_log: Literal["text", "json"] = Field(default="text", description="lines for people, or JSON lines")
     copydesk_leads: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Slack user ids that may promote"
+    )
+    copydesk_round_hours: float = Field(default=0, ge=0, description="train every so many hours; 0: not by the clock")
+    copydesk_round_pairs: int = Field(default=0, ge=0, description="train when so many new pairs have come; 0: never")
+    copydesk_round_window: str = Field(
+        default="", pattern=rf"^({_TIME}-{_TIME})?$", description="rounds start only then, such as 22:00-06:00"
     )
     slack_bot_token: str = ""
     slack_app_token: str = ""
