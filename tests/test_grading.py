@@ -6,21 +6,29 @@ import asyncio
 import os
 import signal
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bot_world import World, environment, offers, running, world
 from cards import example_card
+from evals_edge import Edge, serving
 
 from bot.sandbox import Person
 from bot.sandbox.people import SeenView
+from evals.plan import Plan
+from evals.runner import Runner
+from evals.suite import read_suite
 from serving.card import Agreement, Card, Duel, People, Rate, Reason, Verdict
+from serving.client import ModelClient
 from serving.counts import kappa, sign_test, wilson, wins_needed
+from serving.extensions import Extensions
 from serving.grades import Grades, Kind, Sheet
 from serving.prompt import task_of
 from serving.records import CopydeskError, Requirements, Scorecard
-from serving.store import Store
+from serving.registry import digest_of
+from serving.store import BASE, Store
 
 ITEMS = 30
 
@@ -362,3 +370,62 @@ async def test_more_briefs_are_begun_once_and_a_failure_is_told_with_what_to_do(
             "C_COPY", lambda m: "could not be scored" in m["text"], thread_ts=str(card["ts"]), timeout=60
         )
         assert [row["state"] for row in it.store.rows("SELECT state FROM extensions")] == ["failed"]
+
+
+def often_as_people(model: str, prompt: str, nth: int) -> str:
+    """The candidate writes four briefs of five as people do; the base writes nothing that fits."""
+    if model == BASE:
+        return "Something nice for everyone."
+    item = next(i for i in read_suite("en").items if prompt.startswith(i.task.instruction) and i.task.input in prompt)
+    return "Nice." if zlib.crc32(item.id.encode()) % 5 == 0 else item.references[0]
+
+
+async def inconclusive(it: World, edge: Edge) -> Scorecard:
+    """A real scorecard of 20 briefs, by the engine that the desk has from now on."""
+    directory = it.settings.adapters / "copy-0001"
+    directory.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (directory / name).write_text(name)
+    round = it.store.start_round({}, [], "d")
+    it.store.finish_round(round.id, {}, path=str(directory), digest=digest_of(directory), base_model="m")
+    it.settings = it.settings.model_copy(update={"copydesk_endpoint": edge.url})
+    async with ModelClient(edge.url) as client:
+        runner = Runner(it.store, client, it.settings.copydesk_home, it.settings.copydesk_model)
+        return await runner.run("copy-0001", Plan(read_suite("en"), items=20, briefs=2, repeats=2))
+
+
+@pytest.mark.socket
+@pytest.mark.parametrize("killed", [False, True])
+async def test_more_briefs_extend_the_card_in_place_also_when_the_bot_is_killed(tmp_path: Path, killed: bool) -> None:
+    async with world(tmp_path, bot=False) as it, serving(often_as_people) as edge:
+        scorecard = await inconclusive(it, edge)
+        bot = str(Path(__file__).parent / "bot_process.py")
+        process = await asyncio.create_subprocess_exec(sys.executable, bot, env={**os.environ, **environment(it)})
+        try:
+            card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "more"), timeout=30)
+            if killed:
+                edge.hold_after = len(edge.requests) + 10
+            await it.anna.press("C_COPY", str(card["ts"]), "more")
+            if killed:
+                await asyncio.wait_for(edge.holding.wait(), 60)
+        finally:
+            if killed:
+                process.kill()
+                await process.wait()
+        if killed:
+            (extension,) = Extensions(it.store).running()
+            assert extension.pid is not None
+            os.kill(extension.pid, signal.SIGKILL)  # the machine went down, and the command with it
+            edge.hold_after = None
+            process = await asyncio.create_subprocess_exec(sys.executable, bot, env={**os.environ, **environment(it)})
+        try:
+            shown = await it.anna.wait_message(
+                "C_COPY", lambda m: m["ts"] == card["ts"] and "50 briefs" in str(m["blocks"]), timeout=90
+            )
+            assert "50 briefs" in str(shown["blocks"])
+            assert [m["ts"] for m in await it.anna.messages("C_COPY") if offers(m, "grade_blind")] == [card["ts"]]
+            found = Card.from_json(it.store.scorecard(scorecard.id).body or {})
+            assert (found.items, len(it.store.rows("SELECT * FROM extensions"))) == (50, 1)
+        finally:
+            process.kill()
+            await process.wait()
