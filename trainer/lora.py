@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -22,17 +23,24 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.checkpoint import Checkpoints, Moment
 from trainer.dataset import IGNORED, TrainingData
+from trainer.plan import MemoryPlan, memory_plan
 from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 from trainer.trunk import Trunk
 
-STREAM_TOKENS = {"cpu": 640, "cuda": 8192}  # activations of so many tokens are held at once
+STREAM_TOKENS = {"cpu": 640, "cuda": 8192}  # of a preference step: activations of so many are held at once
 DIVERGED = 2.0  # times the first steps' loss
 WATCHED_STEPS = 10
 
@@ -56,7 +64,7 @@ class Fit:
 
     Attributes:
         losses: of the steps on pairs; those of a preference stage are of another kind and stand apart.
-        preference: what that stage says of itself.
+        stages: what the stages say of themselves.
     """
 
     losses: tuple[float, ...]
@@ -68,7 +76,7 @@ class Fit:
     device: str
     precision: str
     preference_losses: tuple[float, ...] = ()
-    preference: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -85,7 +93,7 @@ class Fit:
             "learning_rate": self.learning_rate,
             "device": self.device,
             "precision": self.precision,
-            **self.preference,
+            **self.stages,
         }
 
 
@@ -106,10 +114,13 @@ def load_model(base: str, recipe: Recipe) -> torch.nn.Module:
     dtype = working_dtype(recipe, device)
     attention = SEGMENTS if recipe.batching == "packed" else "sdpa"
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, attn_implementation=attention, **packing(recipe, device, dtype)
+        )
     except OSError as error:
         raise CopydeskError(f"The base model {base} cannot be read; check COPYDESK_MODEL.") from error
-    torch.nn.Module.to(model, device)
+    if recipe.bits == 16:
+        torch.nn.Module.to(model, device)
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
@@ -124,6 +135,20 @@ def load_model(base: str, recipe: Recipe) -> torch.nn.Module:
         return cast(torch.nn.Module, get_peft_model(model, config, autocast_adapter_dtype=dtype is torch.float16))
     except ValueError as error:
         raise CopydeskError(f"Recipe {recipe.name} does not fit the base model: {error}") from error
+
+
+def packing(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """How the base is loaded: as it is, or in 4-bit blocks."""
+    if recipe.bits == 16:
+        return {}
+    if device.type != "cuda" or find_spec("bitsandbytes") is None:
+        raise CopydeskError(f"Recipe {recipe.name} needs an NVIDIA GPU and the package bitsandbytes; take default.")
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        ),
+        "device_map": {"": 0},
+    }
 
 
 def working_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
@@ -174,14 +199,16 @@ class Answers:
         self.recipe = recipe
         self.plan = batches(self.rows, recipe)
         self.rate = recipe.learning_rate_for(hidden_size(model))
-        self.loss_of = objective(model, recipe, pad, max(len(row["input_ids"]) for row in self.rows))
-        self.device = next(model.parameters()).device
-        self.shrink = shrink
+        sizes = [len(row["input_ids"]) for row in self.rows]
+        longest = recipe.max_tokens if recipe.batching == "padded" else max(sizes)
+        most = max(sum(sizes[index] for index in batch) for batch in self.plan)
+        self.memory = memory_plan(model, recipe, longest=longest, step_tokens=most, shrink=shrink)
+        self.loss_of = objective(model, recipe, pad, longest, self.memory.checkpointed)
         self.group = group
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {}
+        return {"memory": asdict(self.memory)}
 
     def begin(self) -> None: ...
 
@@ -196,7 +223,7 @@ class Answers:
     def losses(self, batch: Sequence[int]) -> Iterator[Tensor]:
         answers = sum(label != IGNORED for index in batch for label in self.rows[index]["labels"][1:])
         mine = [self.rows[index] for index in self.group.share(batch)]
-        for part in parts_of(mine, self.recipe, self.device, self.shrink) if mine else ():
+        for part in parts_of(mine, self.recipe, self.memory.row_tokens) if mine else ():
             yield self.loss_of(part) / answers
 
 
@@ -210,6 +237,7 @@ def fit(
     shrink: int = 1,
     group: Group = ALONE,
     then: Stage | None = None,
+    on_plan: Callable[[MemoryPlan], None] = lambda plan: None,
 ) -> Fit:
     """Train the adapter in place. On a CPU the same seed gives the same adapter, also when it is taken up again.
 
@@ -219,11 +247,14 @@ def fit(
         shrink: hold so many times fewer tokens' activations at once.
         group: the processes that share each step.
         then: a stage that follows the pairs.
+        on_plan: told what will be held in memory, before the first step.
 
     Raises:
         CopydeskError: the loss is not a number, or grew to twice what it was.
     """
-    stages: list[Stage] = [Answers(model, data, recipe, pad, shrink, group), *([then] if then else [])]
+    answers = Answers(model, data, recipe, pad, shrink, group)
+    on_plan(answers.memory)
+    stages: list[Stage] = [answers, *([then] if then else [])]
     steps = sum(len(stage.plan) for stage in stages)
     parameters = [p for p in model.parameters() if p.requires_grad]
     dtype = working_dtype(recipe, parameters[0].device)
@@ -247,14 +278,15 @@ def fit(
         else:
             stage.begin()
         for step, batch in enumerate(stage.plan[len(losses) - first :], start=len(losses) + 1):
-            loss = 0.0
+            parts = []
             for part in stage.losses(batch):
-                scaler.scale(part).backward()
-                loss += part.item()
+                torch.autograd.backward(scaler.scale(part))
+                parts.append(part.detach())
             group.sum_gradients(parameters)
-            losses.append(group.total(loss))
-            _check(losses[first:], stage.rate)
             optimiser.step(scaler)
+            # Asking for the loss waits for the device, so it comes when all of the step is on its way.
+            losses.append(group.total(float(sum(parts))))
+            _check(losses[first:], stage.rate)
             tokens += stage.tokens(batch)
             elapsed = time.perf_counter() - started
             on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
@@ -271,7 +303,7 @@ def fit(
         device=torch.cuda.get_device_name() if parameters[0].is_cuda else "cpu",
         precision=str(dtype).removeprefix("torch."),
         preference_losses=tuple(losses[ends[0] :]),
-        preference=then.facts if then else {},
+        stages={**stages[0].facts, **(then.facts if then else {})},
     )
 
 
@@ -372,9 +404,8 @@ def batches(rows: Sequence[Row], recipe: Recipe) -> list[list[int]]:
     return plan
 
 
-def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device, shrink: int = 1) -> list[list[Row]]:
-    """A step's rows, cut where they would need too much memory at once."""
-    limit = STREAM_TOKENS[device.type] // shrink
+def parts_of(chosen: list[Row], recipe: Recipe, limit: int) -> list[list[Row]]:
+    """A step's rows, cut where activations of more than `limit` tokens would be held at once."""
     longest = recipe.max_tokens if recipe.batching == "padded" else max(len(row["input_ids"]) for row in chosen)
     parts: list[list[Row]] = [[]]
     filled = 0
@@ -388,10 +419,14 @@ def parts_of(chosen: list[Row], recipe: Recipe, device: torch.device, shrink: in
     return parts
 
 
-def objective(model: torch.nn.Module, recipe: Recipe, pad: int, longest: int) -> Callable[[list[Row]], Tensor]:
+def objective(
+    model: torch.nn.Module, recipe: Recipe, pad: int, longest: int, checkpointed: bool
+) -> Callable[[list[Row]], Tensor]:
     """What a step minimises: the summed loss of some rows, on the fastest path that computes it exactly."""
     if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model, longest):
-        return partial(Trunk(model).loss, longest=longest)
+        return partial(Trunk(model, checkpointed=checkpointed).loss, longest=longest)
+    if checkpointed:
+        cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})
     return partial(summed_loss, model, recipe=recipe, pad=pad)
 
 

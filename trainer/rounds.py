@@ -324,7 +324,18 @@ def _fit(
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             require_disk(work.adapters, 2 * CHECKPOINT_BYTES * trained)
             then = preference_stage(model, work.data.judgements, work.recipe, work.tokenizer, group, shrink)
-            fitted = lora.fit(model, work.data, work.recipe, pad, on_progress, checkpoints, shrink, group, then)
+            fitted = lora.fit(
+                model,
+                work.data,
+                work.recipe,
+                pad,
+                on_progress,
+                checkpoints,
+                shrink,
+                group,
+                then,
+                on_plan=lambda plan: note(str(plan)),
+            )
             return model, fitted
         except (RuntimeError, MemoryError) as error:
             # Processes that share a step cannot turn back one by one.
