@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import logs
+from serving import cluster, logs
 from serving import trace as tracing
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
@@ -138,6 +138,9 @@ def trace(
 @round_app.command("run", context_settings=Passed)
 def round_run(context: typer.Context) -> None:
     """Train a new version on the current pairs (options: python -m trainer run --help)."""
+    settings = read_settings()
+    if settings.copydesk_ray_address:
+        raise typer.Exit(cluster.run_round(settings, context.args))
     _delegate("trainer", "run", *context.args)
 
 
@@ -205,6 +208,7 @@ def _eval(name: str, what: str) -> None:
 _eval("run", "Score versions that have no scorecard")
 _eval("more", "Extend an inconclusive scorecard by 30 briefs")
 _eval("judge", "Ask the judging model about a scorecard's texts")
+_eval("grade", "Grade 20 texts of a scorecard blind")
 _eval("show", "Show a scorecard, or write it as an HTML file")
 _eval("list", "All scorecards, the newest first")
 _eval("compare", "Two scorecards side by side")
@@ -249,6 +253,12 @@ def version_show(name: str, as_json: AsJson = False) -> None:
     rows = [("state", state), ("files", files), *((k, v) for k, v in asdict(version).items())]
     rows += [(d["decision"], f"{d['created_at'][:19]} {d['user']} {d['reason']}") for d in decisions]
     _print_table(("", ""), rows, "")
+
+
+@version_app.command("export", context_settings=Passed)
+def version_export(context: typer.Context) -> None:
+    """Write a version to a folder for the Hub, or merged (options: python -m trainer export --help)."""
+    _delegate("trainer", "export", *context.args)
 
 
 @version_app.command("promote")

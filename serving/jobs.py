@@ -143,7 +143,8 @@ class Jobs:
         found = [(self._store.round(row["round_id"]), self.job(row["round_id"])) for row in rows]
         return [(round, job) for round, job in found if job is not None]
 
-    def set_message(self, round_id: int, channel: str, ts: str, shown: str) -> None:
+    def set_message(self, round_id: int, channel: str, ts: str | None, shown: str) -> None:
+        """`ts` is None where the round was over before anybody saw it."""
         with self._store.transaction() as db:
             db.execute(
                 "UPDATE round_jobs SET channel = ?, ts = ?, shown = ? WHERE round_id = ?",

@@ -1,4 +1,4 @@
-"""The trainer's command line. Run: python -m trainer run, preview or starter"""
+"""The trainer's command line. Run: python -m trainer run, preview, export or starter"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,9 +20,11 @@ from serving.held_out import suite_keys
 from serving.records import LANGUAGES, CopydeskError
 from serving.settings import read_settings
 from serving.store import Store
-from trainer.recipe import recipe_named
+from trainer.recipe import RECIPES, recipe_named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainer.lora import Progress
     from trainer.rounds import Outcome
 
@@ -50,38 +53,47 @@ def main() -> None:
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Option(help="default or article.")] = "default",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "default",
     language: Annotated[str, typer.Option(help="Pairs of this language only: en or zh.")] = "",
     max_pairs: Annotated[int, typer.Option(min=0, help="The newest so many; 0 takes all.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a new version on the current pairs."""
+    """Train a new version on the current pairs, alone or under torchrun or accelerate launch."""
     _set_environment()
     from transformers.utils import logging
 
     from trainer.lora import progress_line
-    from trainer.rounds import run_round
+    from trainer.processes import joined
+    from trainer.rounds import follow, run_round
 
     chosen = recipe_named(recipe)
     if language and language not in LANGUAGES:
         raise CopydeskError(f"There is no language {language}; there are {', '.join(LANGUAGES)}.")
-    settings = read_settings()
-    store = Store(settings.database)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    start = partial(
-        run_round,
-        settings,
-        store,
-        chosen,
-        language=language or None,
-        max_pairs=max_pairs or None,
-        on_note=lambda note: err.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True),
-    )
-    if as_json:
-        outcome = start(on_progress=lambda progress: print(progress_line(progress), flush=True))
-        print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
-        return
+    with joined(os.environ) as group:
+        if group.rank > 0:
+            follow(group)
+            return
+        settings = read_settings()
+        start = partial(
+            run_round,
+            settings,
+            Store(settings.database),
+            chosen,
+            language=language or None,
+            max_pairs=max_pairs or None,
+            on_note=lambda note: err.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True),
+            group=group,
+        )
+        if as_json:
+            outcome = start(on_progress=lambda progress: print(progress_line(progress), flush=True))
+            print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
+        else:
+            _print_outcome(_with_bar(start))
+
+
+def _with_bar(start: Callable[..., Outcome]) -> Outcome:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("Loading the base model", total=None)
@@ -90,8 +102,7 @@ def run(
             words = f"Training  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tok/s"
             bar.update(task, description=words, completed=progress.step, total=progress.steps)
 
-        outcome = start(on_progress=show)
-    _print_outcome(outcome)
+        return start(on_progress=show)
 
 
 def _set_environment() -> None:
@@ -104,6 +115,8 @@ def _print_outcome(outcome: Outcome) -> None:
     facts = outcome.round.facts
     for skipped in facts["skipped"]:
         err.print(f"Left out: {skipped}", markup=False, highlight=False, soft_wrap=True)
+    for left_out in facts["judgements_left_out"]:
+        err.print(f"No preference: {left_out}", markup=False, highlight=False, soft_wrap=True)
     for warning in facts["warnings"]:
         err.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(
@@ -113,13 +126,16 @@ def _print_outcome(outcome: Outcome) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if heard := facts["judgements"]:
+        said = ", ".join(f"{len(ids)} {name}" for name, ids in heard.items())
+        out.print(f"Then preferences from drafts: {said}; {facts['preference_agrees']:.0%} agreed with at the end.")
     out.print(outcome.version.path, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def preview(
     pair_id: Annotated[int | None, typer.Argument(help="A pair's number; the newest that trains by default.")] = None,
-    recipe: Annotated[str, typer.Option(help="default or article.")] = "default",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "default",
     as_json: AsJson = False,
 ) -> None:
     """Show a pair as the tokens that a round reads, with those marked that it learns."""
@@ -149,6 +165,24 @@ def preview(
     out.print(f"\nPair {pair.id}: {total} tokens, of which {learned} are learned.", highlight=False)
     if reason := unusable(pair) or kept_apart(pair, suite_keys()):
         err.print(f"No round trains on it: {reason}.", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A version, such as copy-0001.")],
+    directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of an adapter.")] = False,
+) -> None:
+    """Write a version to a folder: ready for the Hub, or merged into its base."""
+    _set_environment()
+    from transformers.utils import logging
+
+    from trainer.export import export as write_version
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    settings = read_settings()
+    write_version(settings, Store(settings.database), name, directory, merged=merged)
+    out.print(f"{name} is in {directory}.", highlight=False, soft_wrap=True)
 
 
 @app.command()
