@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from evals.comparison import compare as compare_cards
+from evals.grading import grade_on_terminal
 from evals.judge import judge_scorecard, open_judge
 from evals.leaks import keys as suite_keys_of
 from evals.lint import lint as findings
@@ -25,9 +27,10 @@ from evals.report import read_report, render_report
 from evals.rolling import PREFIX, rolling_suite
 from evals.runner import SUITES_KEPT, Runner
 from evals.suite import Suite, read_suite, suite_names, write_whole
-from evals.tables import print_card, print_comparison, print_list
+from evals.tables import print_card, print_comparison, print_list, print_people
 from serving.client import ModelClient
-from serving.judgements import Judgements
+from serving.grades import Grades, Kind
+from serving.judgements import seen
 from serving.records import CopydeskError, Scorecard
 from serving.settings import read_settings
 from serving.store import Store
@@ -111,7 +114,7 @@ def show(
         write_whole(html, render_report(read_report(store, card, settings.copydesk_home / SUITES_KEPT)).encode())
         Console(stderr=True).print(f"Scorecard {card.id} is in {html}.", highlight=False)
     else:
-        _print_cards([card], as_json, one=True)
+        _print_cards([replace(card, body=seen(store, card).to_json())], as_json, one=True)
 
 
 @app.command()
@@ -216,16 +219,21 @@ def judge(scorecard: int) -> None:
             )
 
     asyncio.run(ask())
-    found = Judgements(store).of(card)
-    assert found is not None
-    state = "calibrated" if found.calibrated else "uncalibrated"
-    kappa = "–" if found.people.kappa is None else f"{found.people.kappa:.2f}"
-    print(
-        f"{found.judge} ({state}: kappa {kappa} on {found.people.labels} texts graded by people)\n"
-        f"excellent: candidate {found.candidate.successes}/{found.candidate.total}, "
-        f"live {found.live.successes}/{found.live.total}; against live: {found.wins} better, {found.ties} ties, "
-        f"{found.losses} worse; unscored answers: {found.unscored}"
-    )
+    print_people(seen(store, card))
+
+
+@app.command("grade")
+def grade_blind(
+    scorecard: Annotated[str, typer.Argument(help="A scorecard's number, or a version's name for its newest.")],
+    user: Annotated[str, typer.Option(help="Who grades; a Slack user id goes on with that person's list.")] = "cli",
+) -> None:
+    """Grade 20 texts blind, as Slack's button does; left in between, the same command goes on."""
+    store = Store(read_settings().database)
+    card, grades = _find(store, scorecard), Grades(store)
+    sheet = grade_on_terminal(grades, grades.open(card, user, Kind.GRADES))
+    print(f"{sheet.answered} of {len(sheet.entries)} are graded.")
+    if sheet.done:
+        print_people(seen(store, card))
 
 
 @app.command()

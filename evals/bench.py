@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import resource
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from evals.leaks import leaked
 from evals.lint import read_starter
-from evals.plan import Plan
+from evals.plan import Call, Plan
+from evals.runner import IN_FLIGHT
 from evals.scorecard import Subject, make_card
 from evals.suite import read_suite
+from serving.client import ModelClient
+from serving.engine import Engine
+from serving.model import base_model_path
+from serving.prompt import task_messages
 from serving.records import Sample
+from serving.settings import Settings, read_settings
+from serving.store import BASE, Store
 
 LANGUAGES = ("en", "zh")
 SCORED_ITEMS, SCORED_BRIEFS = 750, 350  # with 5 repeats 2,500 samples an arm, two arms a language
@@ -66,8 +77,58 @@ def _subject(name: str, plan: Plan, seed: int) -> Subject:
     return Subject(name, "", samples)
 
 
+async def bench_card() -> dict[str, object]:
+    """The requests of a small card, one after the other and then all in flight, to one engine with the base model."""
+    model = base_model_path(read_settings())
+    plan = Plan(read_suite("en"), items=8, briefs=4, repeats=4)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(_env_file=None, copydesk_home=Path(folder), copydesk_model=str(model))
+        stop = asyncio.Event()
+        engine = Engine(settings, Store(settings.database))
+        running = asyncio.create_task(engine.run(stop))
+        ready = asyncio.create_task(engine.wait_ready())
+        try:
+            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
+            async with ModelClient(settings.endpoint) as client:
+                sequential = await _timed(client, plan, 1)
+                together = await _timed(client, plan, IN_FLIGHT)
+        finally:
+            ready.cancel()
+            stop.set()
+            await running
+    return {
+        "bench": "card",
+        "card": "8 briefs + 4 x 4",
+        "requests": len(plan.calls()),
+        "max_tokens": plan.sampling.max_tokens,
+        "sequential_s": round(sequential[0], 1),
+        "sequential_tokens": sequential[1],
+        "card_s": round(together[0], 1),
+        "card_tokens": together[1],
+        "ratio": round(sequential[0] / together[0], 2),
+        "ratio_tokens_per_s": round(sequential[0] / sequential[1] * together[1] / together[0], 2),
+    }
+
+
+async def _timed(client: ModelClient, plan: Plan, in_flight: int) -> tuple[float, int]:
+    """Seconds and generated tokens of all requests of a plan."""
+    gate = asyncio.Semaphore(in_flight)
+
+    async def one(call: Call) -> int:
+        async with gate:
+            return (await client.complete(task_messages(call.item.task), BASE, plan.sampling)).completion_tokens
+
+    started = time.perf_counter()
+    tokens = await asyncio.gather(*map(one, plan.calls()))
+    return time.perf_counter() - started, sum(tokens)
+
+
 def main(names: list[str]) -> None:
-    for name, bench in {"score": bench_score}.items():
+    benches: dict[str, Callable[[], dict[str, object]]] = {
+        "score": bench_score,
+        "card": lambda: asyncio.run(bench_card()),
+    }
+    for name, bench in benches.items():
         if not names or name in names:
             print(json.dumps(bench()), flush=True)
 

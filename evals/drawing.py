@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, LEFT, RIGHT = 860, 250, 70
+WIDTH, LEFT, RIGHT = 860, 270, 70
 ROW, GAP = 26, 22  # of one dot, and between figures
 LIVE, CANDIDATE, BAR, HUMAN = "live", "own", "bar", "human"
 
@@ -70,7 +70,7 @@ def _dot(dot: Dot, y: float) -> list[str]:
     if dot.low is not None and dot.high is not None:
         parts.append(f'<line class="{dot.kind} range" x1="{_x(dot.low):.1f}" y1="{y}" x2="{end:.1f}" y2="{y}"/>')
     parts.append(f'<circle class="{dot.kind}" cx="{x:.1f}" cy="{y}" r="6"/>')
-    shown = f"{dot.value:.0%}" if dot.low is not None else f"{dot.value:.2f}"
+    shown = f"{100 * dot.value:.0f} %" if dot.low is not None else f"{dot.value:.2f}"
     parts.append(f'<text class="value" x="{end + 12:.1f}" y="{y + 4}">{shown}</text>')
     return parts
 

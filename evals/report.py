@@ -138,8 +138,11 @@ def points(value: Difference | Estimate | None, scale: int = 100) -> str:
     """A difference with its interval: in points, or on the metric's own scale."""
     if value is None:
         return "–"
-    form = "{:+.0f}" if scale == 100 else "{:+.2f}"
-    return f"{form} [{form}, {form}]".format(*(scale * one for one in (value.value, value.low, value.high)))
+    digits = 0 if scale == 100 else 2
+    # Rounded first, plus zero: neither "+0" nor "-0".
+    figures = [round(scale * one, digits) + 0.0 for one in (value.value, value.low, value.high)]
+    middle, low, high = (f"{one:+.{digits}f}" if one else "0" for one in figures)
+    return f"{middle} [{low}, {high}]"
 
 
 def render_report(report: Report) -> str:
@@ -198,7 +201,7 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
     k = len(card.candidate.pass_k)
     figures = [
         figure(words["excellent"], [arm.excellent for _, _, arm in arms], (bar,)),
-        figure(words["acceptable"].split(" or ")[-1].capitalize(), [arm.acceptable for _, _, arm in arms]),
+        figure(words["acceptable_short"], [arm.acceptable for _, _, arm in arms]),
     ]
     if k:
         figures.append(figure(f"pass^{k}", [arm.pass_k[-1] for _, _, arm in arms]))

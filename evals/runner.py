@@ -12,6 +12,7 @@ from evals.chart import render_chart
 from evals.checks import Score, score
 from evals.leaks import leaked
 from evals.plan import Call, Plan
+from evals.report import read_report, render_report
 from evals.scorecard import Samples, Subject, make_card
 from evals.suite import keep, suite_of_card, write_whole
 from serving.card import Card, Verdict
@@ -22,7 +23,7 @@ from serving.records import CopydeskError, Sample, Scorecard, Version
 from serving.registry import verify
 from serving.store import BASE, Store
 
-IN_FLIGHT = 24
+IN_FLIGHT = 24  # fewer than a CPU engine takes at once (32), so that a person's draft does not queue behind a card
 SUITES_KEPT = "suites"  # folder of COPYDESK_HOME
 MORE = 30  # briefs that an inconclusive card is extended by
 # An engine that died is back within about a minute; the sum is two.
@@ -220,11 +221,14 @@ class Runner:
             base_model=version.base_model if version else self.base_model,
             training=[pair.output for pair in pairs],
             leaks=leaked(plan.suite.items, [(pair.task, pair.output) for pair in pairs]),
+            looks=looks,
         )
         Grades(self.store).keep_items(card.suite, {call.item.id: call.item.task for call in plan.calls()})
         chart = Path("scorecards") / f"{card.id}.png"
         write_whole(self.home / chart, render_chart(found))
         body = replace(found, chart=str(chart)).to_json()
+        report = read_report(self.store, replace(card, body=body), self.home / SUITES_KEPT)
+        write_whole((self.home / chart).with_suffix(".html"), render_report(report).encode())
         return self.store.finish_scorecard(card.id, body, announce_again=looks > 1)
 
     def _subject(self, card: Scorecard) -> Subject:

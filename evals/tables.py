@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.comparison import Comparison
-from serving.card import Arm, Card, Difference, Estimate, Rate
+from serving.card import Agreement, Arm, Card, Difference, Estimate, Rate
 from serving.records import Scorecard
 
 
@@ -93,6 +93,7 @@ def print_card(scorecard: Scorecard) -> None:
         style="dim",
         highlight=False,
     )
+    print_people(card)
 
 
 def _metric(name: str, arm: Arm) -> str:
@@ -113,3 +114,30 @@ _LINES: dict[str, Callable[[Arm], str]] = {
     "mean length": lambda arm: f"{arm.mean_length:.1f}",
     "tokens, seconds": lambda arm: f"{arm.tokens}, {arm.seconds:.0f}",
 }
+
+
+def print_people(card: Card) -> None:
+    """What people and the judge said; nothing where nobody has."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if people := card.people:
+        rates = f"excellent {_rate(people.candidate)}, live {_rate(people.live)}"
+        console.print(f"people: {rates}; {people.graders} graded")
+        console.print(f"people and checks: {_kappa(people.checks)}")
+        if duel := people.duel:
+            needed = f"{duel.needed} of {duel.wins + duel.losses} wins needed" if duel.needed else "too few to tell"
+            early = ", ended early" if duel.closed_early else ""
+            console.print(
+                f"compared blind: {duel.wins} wins, {duel.ties} ties, {duel.losses} losses; "
+                f"sign test p = {duel.p:.3f}, {needed}{early}"
+            )
+    if judged := card.judged:
+        state = "calibrated" if judged.calibrated else "uncalibrated"
+        console.print(
+            f"judge {judged.judge} ({state}): excellent {_rate(judged.candidate)}, live {_rate(judged.live)}; against "
+            f"live {judged.wins} wins, {judged.ties} ties, {judged.losses} losses; unscored {judged.unscored}"
+        )
+        console.print(f"judge and people: {_kappa(judged.people)}")
+
+
+def _kappa(found: Agreement) -> str:
+    return f"kappa {'–' if found.kappa is None else format(found.kappa, '.2f')} on {found.labels} texts"

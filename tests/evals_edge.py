@@ -44,6 +44,8 @@ class Edge:
 
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if "lora_path" not in body:  # how a client asks whether adapters can be loaded at all
+            return web.json_response({"error": {"message": "lora_path is missing"}}, status=400)
         self.adapters[body["lora_name"]] = body["lora_path"]
         return web.Response(text="ok")
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from evals_edge import Writer, serving
 
+from evals.comparison import compare
 from evals.lint import lint, read_starter
 from evals.plan import Plan
+from evals.report import read_report
+from evals.rolling import rolling_suite
 from evals.runner import Runner
 from evals.suite import Suite, read_suite, suite_names
 from serving.card import Card, Caveat, Reason, Verdict
 from serving.client import EngineUnavailable, ModelClient
-from serving.records import CopydeskError, PairSource
+from serving.prompt import task_of
+from serving.records import CopydeskError, PairSource, Requirements, Split, Task
 from serving.registry import digest_of
 from serving.settings import Settings
-from serving.store import NewPair, Store
+from serving.store import NewPair, Store, split_of
 
 NAMES = ("mug", "lamp", "scarf", "kettle", "stool", "basket", "clock", "tray", "vase", "rug", "hook", "bench")
 
@@ -278,3 +284,166 @@ def test_lint_finds_what_is_planted(tmp_path: Path, suite: Suite) -> None:
 def test_the_shipped_suite_and_starter_pairs_are_sound(name: str) -> None:
     shipped = read_suite(name)
     assert lint(shipped, read_starter(shipped.language)) == []
+
+
+def steady(model: str, prompt: str, nth: int) -> str:
+    return good(prompt)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Suite:
+    """Sixty briefs, enough to be extended by thirty."""
+    rows = []
+    for n in range(60):
+        made = json.loads(json.dumps(row(NAMES[n % len(NAMES)])).replace("Arbel", f"Arbel{n}"))
+        rows.append(json.dumps({**made, "id": f"en-{n:03}"}))
+    path = tmp_path / "large.jsonl"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return read_suite(str(path))
+
+
+def any_good(model: str, prompt: str, nth: int) -> str:
+    product = prompt.split("Write product copy for ")[1].split(".")[0]
+    return f"{product} has an oak {product.split()[1]} rim and is made to last for you. Put one by the door."
+
+
+async def test_thirty_more_briefs_extend_the_same_card(store: Store, settings: Settings, large: Suite) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(any_good) as edge, ModelClient(edge.url) as client:
+        first = await runner(store, client, settings).run(name, Plan(large, items=12, briefs=2, repeats=2))
+        store.mark_announced(first.id, "C_COPY", "1.1")
+        before = [sample.id for sample in store.samples(first.id)]
+        asked = len(edge.requests)
+        extended = await runner(store, client, settings).extend(first.id)
+        assert len(edge.requests) == asked + 60  # thirty of either version, none of them a second time
+        with pytest.raises(CopydeskError, match="says pass"):
+            await runner(store, client, settings).extend(first.id)
+    card = Card.from_json(extended.body or {})
+    assert extended.id == first.id
+    assert (card.items, card.verdict, card.looks) == (42, Verdict.PASS, 2)
+    assert card.item_ids[:12] == Card.from_json(first.body or {}).item_ids
+    assert len(set(card.item_ids)) == 42
+    assert Caveat.EXTENDED in card.caveats
+    assert card.live is not None
+    assert card.live.excellent.total == 42
+    assert [sample.id for sample in store.samples(first.id) if sample.id in before] == before
+    assert [shown.id for shown in store.unannounced_scorecards()] == [first.id]
+
+
+async def test_an_extension_stops_at_the_end_of_the_suite(store: Store, settings: Settings, plan: Plan) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(steady) as edge, ModelClient(edge.url) as client:
+        card = await runner(store, client, settings).run(name, plan)
+        with pytest.raises(CopydeskError, match="all 12 briefs"):
+            await runner(store, client, settings).extend(card.id)
+
+
+async def test_an_extension_survives_kill_9(store: Store, settings: Settings, large: Suite) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(any_good) as edge:
+        async with ModelClient(edge.url) as client:
+            card = await runner(store, client, settings).run(name, Plan(large, items=12, briefs=2, repeats=2))
+        environment = {
+            **os.environ,
+            "COPYDESK_HOME": str(settings.copydesk_home),
+            "COPYDESK_ENDPOINT": edge.url,
+            "COPYDESK_MODEL": "toy",
+        }
+        command = [sys.executable, "-m", "evals", "more", str(card.id), "--json"]
+        edge.hold_after = len(edge.requests) + 40  # the live version's thirty, and a few of the candidate's
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
+        await edge.holding.wait()
+        await asyncio.sleep(0.3)
+        process.kill()
+        await process.wait()
+        assert Card.from_json(store.scorecard(card.id).body or {}).items == 12
+        edge.hold_after = None
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await process.communicate()
+        assert process.returncode == 0
+        assert [found["items"] for found in json.loads(printed)] == [42]
+        assert len(edge.requests) <= 2 * 16 + 60 + 10  # what was in flight when it was killed may be asked again
+    assert len(store.samples(card.id)) == 16 + 30
+
+
+async def test_two_cards_are_compared_on_the_briefs_that_both_have(
+    store: Store, settings: Settings, plan: Plan
+) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        card = await runner(store, client, settings).run(name, plan)
+    base = store.scorecards("base")[0]
+    found = compare(store, base, card, settings.copydesk_home / "suites")
+    assert (found.items, found.briefs, found.k) == (12, 4, 3)
+    assert (found.excellent.gained, found.excellent.lost) == (12, 0)
+    assert found.excellent.value == found.meeting.value == 1.0
+    assert found.bleu.low > 0
+    mirrored = compare(store, card, base, settings.copydesk_home / "suites")
+    assert mirrored.excellent.value == -1.0
+    assert mirrored.bleu.value == pytest.approx(-found.bleu.value)
+    same = compare(store, card, card, settings.copydesk_home / "suites")
+    assert (same.excellent.value, same.excellent.p, same.bleu.p) == (0.0, 1.0, 1.0)
+
+
+async def test_cards_on_different_briefs_are_not_compared(
+    store: Store, settings: Settings, plan: Plan, large: Suite
+) -> None:
+    async with serving(any_good) as edge, ModelClient(edge.url) as client:
+        one = await runner(store, client, settings).run("base", plan)
+        other = await runner(store, client, settings).run("base", Plan(large, items=4, briefs=1, repeats=2))
+    with pytest.raises(CopydeskError, match="only cards on the same briefs"):
+        compare(store, one, other, settings.copydesk_home / "suites")
+
+
+def write_feedback(store: Store, count: int) -> list[Task]:
+    """Held-out briefs with a correction of each, and one that trains."""
+    tasks = []
+    for n in range(400):
+        task = task_of(Requirements(product=f"Nook {n} shelf", length=(5, 40)), "en", "home")
+        if split_of(task) is Split.HELD_OUT and len(tasks) < count:
+            tasks.append(task)
+    pairs = [
+        NewPair(task, f"{task.requirements.product} number {n} holds what it holds.", PairSource.IMPORT)
+        for n, task in enumerate(tasks)
+    ]
+    store.add_pairs(pairs)
+    return tasks
+
+
+def test_held_out_feedback_becomes_a_suite_that_grows(store: Store) -> None:
+    with pytest.raises(CopydeskError, match="no rolling-en yet"):
+        rolling_suite(store, "en")
+    tasks = write_feedback(store, 3)
+    store.add_pairs([NewPair(tasks[0], "Nook shelf, in other words, for the hall.", PairSource.IMPORT)])
+    store.add_pairs([NewPair(tasks[1], "A text that only a model wrote.", PairSource.ACCEPTED)])
+    suite = rolling_suite(store, "en")
+    assert (suite.name, suite.language) == ("rolling-en", "en")
+    assert [item.task for item in suite.items] == tasks
+    assert [len(item.references) for item in suite.items] == [2, 1, 1]
+    assert rolling_suite(store, "en").digest == suite.digest
+    with pytest.raises(CopydeskError, match="rolling-zh"):
+        rolling_suite(store, "zh")
+
+
+def test_a_held_out_brief_whose_text_trains_is_left_out(store: Store) -> None:
+    tasks = write_feedback(store, 2)
+    trains = next(
+        task
+        for n in range(400)
+        if split_of(task := task_of(Requirements(product=f"Hall {n} hook"), "en")) is Split.TRAIN
+    )
+    text = "One two three four five six seven eight nine ten eleven twelve thirteen."
+    store.add_pairs([NewPair(tasks[0], text, PairSource.IMPORT), NewPair(trains, text, PairSource.IMPORT)])
+    assert [item.task for item in rolling_suite(store, "en").items] == tasks[1:]
+
+
+async def test_a_rolling_suite_scores_like_any_other_and_outlives_its_pairs(store: Store, settings: Settings) -> None:
+    write_feedback(store, 4)
+    name = train(store, settings.copydesk_home)
+    plan = Plan(rolling_suite(store, "en"), items=3, briefs=1, repeats=2)
+    async with serving(lambda model, prompt, nth: "A shelf.") as edge, ModelClient(edge.url) as client:
+        scorecard = await runner(store, client, settings).run(name, plan)
+    store.withdraw_pair(1)
+    report = read_report(store, scorecard, settings.copydesk_home / "suites")
+    assert len(report.briefs) == 4
+    assert (report.card.suite, report.card.language) == ("rolling-en", "en")
