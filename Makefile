@@ -7,7 +7,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --ove
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check pictures bench-evals lock clean
+.PHONY: help install demo up test check pictures bench-evals bench-cluster lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ pictures: install  ## take the README's pictures anew
 
 bench-evals: install  ## how fast scorecards are made, as JSON lines (starts an engine)
 	@$(BIN)/python -m evals.bench $(ARGS)
+
+bench-cluster: install  ## two engines against one on a local Ray cluster (needs Ray: pip install 'copydesk[cluster]')
+	@$(BIN)/python -m serving.cluster_bench $(ARGS)
 
 lock: install  ## pin requirements/cpu.txt and requirements/gpu.txt anew
 	@$(COMPILE) $(CPU_TORCH) --upgrade requirements/cpu.in -o requirements/cpu.txt

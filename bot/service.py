@@ -9,6 +9,7 @@ from collections.abc import Callable
 from bot.app import Desk, serve
 from bot.outside import Check, outside
 from bot.schedule import Schedule
+from serving import cluster
 from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, until_signal
 from serving.metrics import Metrics
@@ -39,7 +40,9 @@ async def run_service(
             asyncio.create_task(_scheduled(settings, store, stop), name="schedule"),
         ]
         engine: Engine | None = None
-        if not settings.copydesk_endpoint:
+        if settings.copydesk_ray_address and not settings.copydesk_endpoint:
+            tasks.append(asyncio.create_task(_on_cluster(settings, stop), name="cluster"))
+        elif not settings.copydesk_endpoint:
             engine = Engine(settings, store, on_state or _log_state)
             checks["engine"] = lambda: _serving(engine, client)
             tasks.append(asyncio.create_task(engine.run(stop), name="engine"))
@@ -58,6 +61,13 @@ async def run_service(
 async def _scheduled(settings: Settings, store: Store, stop: asyncio.Event) -> None:
     await Schedule(settings, store).run(stop)
     await stop.wait()  # without rules there is nothing to do, and that is no reason to end the desk
+
+
+async def _on_cluster(settings: Settings, stop: asyncio.Event) -> None:
+    """Engines on a cluster outlive the desk; until they answer, requests wait."""
+    fleet = await asyncio.to_thread(cluster.deploy, settings)
+    log.info("%d engines answer on the cluster.", fleet.replicas)
+    await stop.wait()
 
 
 async def _serving(engine: Engine, client: ModelClient) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from serving.endpoint import NO_SUCH_ROUTE, OURS, Abilities, ask
+from serving.endpoint import NO_SUCH_ROUTE, OURS, Abilities, ask, endpoint_key
 from serving.records import CopydeskError, Version
 from serving.settings import Settings
 from serving.store import BASE
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
+CLUSTER_ATTEMPTS = 5
+ATTEMPT_PAUSE_S = 0.5
 BUSY = (408, 425, 429)  # of a gateway; worth another try, as a 5xx is
 
 
@@ -67,6 +70,7 @@ class ModelClient:
 
     def __init__(self, endpoint: str, key: str = "", abilities: Abilities | None = OURS, base: str = "") -> None:
         self.endpoint = endpoint
+        self.attempts = 1  # at a request that breaks off before its first piece: on a cluster another engine answers
         self._abilities = abilities
         self._base = base
         url = urlsplit(endpoint)
@@ -85,7 +89,9 @@ class ModelClient:
     def of(cls, settings: Settings) -> ModelClient:
         """The client of this desk's endpoint; one that somebody else runs is asked what it can do."""
         abilities = None if settings.copydesk_endpoint else OURS
-        return cls(settings.endpoint, settings.copydesk_endpoint_key, abilities, base=settings.copydesk_endpoint_model)
+        client = cls(settings.endpoint, endpoint_key(settings), abilities, base=settings.copydesk_endpoint_model)
+        client.attempts = CLUSTER_ATTEMPTS if settings.copydesk_ray_address else 1
+        return client
 
     async def __aenter__(self) -> ModelClient:
         return self
@@ -114,6 +120,21 @@ class ModelClient:
             EngineUnavailable: nobody answers, or the stream breaks off; nothing of it counts.
             CopydeskError: the endpoint refuses the request (unknown model, prompt too long).
         """
+        for left in reversed(range(self.attempts)):
+            begun = False
+            try:
+                async for part in self._stream(messages, model, sampling):
+                    begun = True
+                    yield part
+                return
+            except EngineUnavailable:
+                if begun or not left:
+                    raise
+            await asyncio.sleep(ATTEMPT_PAUSE_S)
+
+    async def _stream(
+        self, messages: list[dict[str, str]], model: str, sampling: Sampling
+    ) -> AsyncIterator[Piece | Completion]:
         abilities = await self.abilities()
         if not abilities.streams:
             whole = await self.complete(messages, model, sampling)
@@ -218,7 +239,11 @@ class ModelClient:
         """
         if await self.knows(version.name):
             return
-        await self._adapter("load_lora_adapter", {"lora_name": version.name, "lora_path": version.path}, version.name)
+        await self.load(version.name, version.path)
+
+    async def load(self, name: str, path: str) -> None:
+        """Raises as `ensure_loaded` does."""
+        await self._adapter("load_lora_adapter", {"lora_name": name, "lora_path": path}, name)
 
     async def unload(self, name: str) -> None:
         if name != BASE and name in await self.models():
@@ -229,6 +254,8 @@ class ModelClient:
             answer = await self._http.post(f"/v1/{verb}", json=body)
         except httpx2.HTTPError as error:
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
+        if answer.is_server_error or answer.status_code in BUSY:
+            raise EngineUnavailable(f"The engine could not load {name} now ({answer.status_code}).")
         # 400 with "already": another process was faster, which is as good.
         if answer.is_error and "already" not in answer.text:
             raise CopydeskError(f"The engine refused {name}: {answer.text[:300]}")

@@ -5,12 +5,16 @@ vLLM, or any gateway that speaks OpenAI's protocol. Our own engine needs no aski
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx2
 
 from serving.records import CopydeskError
+from serving.settings import Settings
 from serving.store import BASE
 
 ASK_TIMEOUT_S = 20.0  # one token of a model that was idle
@@ -57,6 +61,20 @@ class Abilities:
 
 
 OURS = Abilities()
+
+
+def endpoint_key(settings: Settings) -> str:
+    """The key as it is set; for a cluster of ours else one that is made once, in a file that only we read."""
+    if settings.copydesk_endpoint_key or settings.copydesk_endpoint or not settings.copydesk_ray_address:
+        return settings.copydesk_endpoint_key
+    path = settings.copydesk_home / "engine" / "key"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+    ):
+        file.write(secrets.token_urlsafe(32))
+    return path.read_text()
 
 
 async def ask(http: httpx2.AsyncClient, base: str = "") -> Abilities:

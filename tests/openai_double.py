@@ -1,14 +1,24 @@
-"""The edge of the engine's machine: a server that speaks OpenAI's streaming protocol and says what it is told to."""
+"""The edge of the engine's machine: a server that speaks OpenAI's streaming protocol and says what it is told to.
+
+As a process of its own it tells its process id: python tests/openai_double.py SOCKET
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
+from serving.vllm_server import PR_SET_PDEATHSIG
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,6 +56,8 @@ class EngineDouble:
     streams: bool = True
     health: bool = True
     port: int = 0
+    socket: str = ""
+    strict: bool = False  # refuses models it does not know and adapters without files, as vLLM does
 
     async def __aenter__(self) -> EngineDouble:
         app = web.Application(middlewares=[self._keyed])
@@ -57,6 +69,9 @@ class EngineDouble:
         app.router.add_post("/v1/chat/completions", self._complete)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
+        if self.socket:
+            await web.UnixSite(self._runner, self.socket).start()
+            return self
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
@@ -81,12 +96,16 @@ class EngineDouble:
         order = await request.json()
         if "lora_name" not in order:
             return web.json_response({"error": {"message": "lora_name: Field required"}}, status=400)
+        if self.strict and not (Path(order["lora_path"]) / "adapter_config.json").is_file():
+            return web.json_response({"error": {"message": "no adapter_config.json"}}, status=404)
         self.loaded.append(order["lora_name"])
         return web.Response(text="loaded")
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
+        if self.strict and body["model"] not in self.loaded:
+            return web.json_response({"error": {"message": f"no model {body['model']}"}}, status=404)
         answer = self.answers.pop(0) if self.answers else self.default
         if answer.raw or answer.status != 200:
             return web.Response(body=answer.raw, status=answer.status, content_type="text/event-stream")
@@ -118,3 +137,14 @@ async def _send(response: web.StreamResponse, model: str, delta: dict[str, Any],
     if finish:
         chunk["usage"] = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+async def _main(socket: str) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # as serving.vllm_server does
+    words = Answer(("Warm ", "light ", "from ", str(os.getpid())), pause=0.1)
+    async with EngineDouble(socket=socket, default=words, strict=True):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1]))

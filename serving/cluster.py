@@ -1,0 +1,436 @@
+"""Engines on several machines, on Ray: Serve passes each request to one of them; a round runs where there is room.
+
+COPYDESK_RAY_ADDRESS names the cluster. Every machine has Copydesk installed and sees the adapters and models of
+COPYDESK_HOME at the same path. The desk speaks to Serve's proxy as it speaks to any engine; the replicas agree among
+themselves, over the roster, on the versions that each of them must know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from serving.client import EngineUnavailable, ModelClient
+from serving.endpoint import endpoint_key
+from serving.engine import arguments, environment, reason_of
+from serving.model import base_model_path
+from serving.records import CopydeskError, RoundState
+from serving.settings import Settings
+from serving.store import BASE, Store
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+APP, ROSTER, NAMESPACE = "copydesk", "copydesk-roster", "copydesk"
+CONNECT_S = 5.0
+SYNC_S = 0.3
+GONE_S = 10.0  # a replica that was silent for so long is not waited for
+LOAD_S = 120.0  # for all replicas to load an adapter
+AT_ONCE = 256  # requests in one replica; vLLM queues what it cannot batch
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The engines of a desk: what each of them serves, and how many there are.
+
+    Attributes:
+        model, adapters: as every machine sees them.
+        gpus: of one replica; without any, there is one replica a machine.
+        command: the engine's command line, "{socket}" standing for its Unix socket; () is vLLM.
+    """
+
+    model: str
+    adapters: str
+    replicas: int
+    gpus: int
+    key: str = field(repr=False)
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """A version that is wanted; ordered again, after a refusal, it has a new number."""
+
+    path: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    order: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a replica said last, and when: name → path of what it knows, and why it could not load the rest."""
+
+    seen: float
+    known: dict[str, str]
+    refused: dict[str, Refusal]
+
+
+class Roster:
+    """Which versions every replica must know, and what each says about them. An actor; its calls come one by one.
+
+    It keeps nothing on disk: after a fall it learns from the replicas what they know.
+    """
+
+    def __init__(self) -> None:
+        self.fleet: Fleet | None = None
+        self._orders = 0
+        self._wanted: dict[str, Order] = {}
+        self._retired: set[str] = set()
+        self._members: dict[str, Member] = {}
+
+    def get_fleet(self) -> Fleet | None:
+        return self.fleet
+
+    def set_fleet(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    def want(self, name: str, path: str) -> None:
+        self._retired.discard(name)
+        self._orders += 1
+        self._wanted[name] = Order(path, self._orders)
+
+    def retire(self, name: str) -> None:
+        self._retired.add(name)
+        self._wanted.pop(name, None)
+
+    def sync(self, replica: str, known: dict[str, str], refused: dict[str, Refusal]) -> dict[str, Order]:
+        """A replica says what it knows and what it could not load; it is told what is wanted, by name."""
+        self._members[replica] = Member(time.monotonic(), known, refused)
+        for name, path in known.items():
+            if name not in self._retired:
+                self._wanted.setdefault(name, Order(path, 0))
+        return self._wanted
+
+    def standing(self, name: str) -> tuple[list[bool], list[str]]:
+        """Whether each living replica knows a version, and why those that refused it did."""
+        members, order = self._living(), self._wanted[name]
+        refusals = [member.refused[name] for member in members if name in member.refused]
+        return [name in member.known for member in members], [r.why for r in refusals if r.order == order.number]
+
+    def known_to_all(self) -> list[str]:
+        members = self._living()
+        return [name for name in self._wanted if members and all(name in member.known for member in members)]
+
+    def _living(self) -> list[Member]:
+        now = time.monotonic()
+        return [member for member in self._members.values() if now - member.seen < GONE_S]
+
+
+class Replica:
+    """One engine on its machine, behind Serve: requests pass to its private socket, answers stream back."""
+
+    async def __init__(self, fleet: Fleet) -> None:  # type: ignore[misc]  # Serve awaits it
+        import ray
+
+        self._fleet = fleet
+        self._roster = ray.get_actor(ROSTER, namespace=NAMESPACE)
+        context = ray.get_runtime_context()
+        self._name = context.get_actor_id()
+        cores = next(n["Resources"].get("CPU", 1) for n in ray.nodes() if n["NodeID"] == context.get_node_id())
+        self._home = Path(tempfile.mkdtemp(prefix="copydesk-"))  # 0700: nobody else on the machine reaches the socket
+        path = self._home / "engine.sock"
+        self._engine = self._start(path, int(cores))
+        self._client = ModelClient(f"unix://{path}")
+        transport = httpx2.AsyncHTTPTransport(uds=str(path))
+        limits = httpx2.Limits(max_connections=None)
+        self._http = httpx2.AsyncClient(transport=transport, base_url="http://engine", timeout=None, limits=limits)
+        self._known: dict[str, str] = {}
+        self._refused: dict[str, Refusal] = {}
+        while not await self._client.healthy():
+            if self._engine.poll() is not None:
+                raise RuntimeError(f"The engine did not start: {reason_of(self._home / 'engine.log')}")
+            await asyncio.sleep(SYNC_S)
+        await self._sync()  # before the first request: a replica that comes late knows what the others know
+        self._loop = asyncio.create_task(self._keep())
+
+    def _start(self, path: Path, cores: int) -> subprocess.Popen[bytes]:
+        vllm = [sys.executable, "-m", "serving.vllm_server", str(os.getpid()), *arguments(self._fleet.model, path)]
+        command = [word.replace("{socket}", str(path)) for word in self._fleet.command] or vllm
+        variables = {**os.environ, **environment(), "OMP_NUM_THREADS": str(max(1, cores))}
+        with (self._home / "engine.log").open("wb") as output:
+            return subprocess.Popen(
+                command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    async def _keep(self) -> None:
+        """Follow the roster. A replica whose engine is gone ends at once, so that Serve sends nobody there."""
+        while self._engine.poll() is None:
+            await asyncio.sleep(SYNC_S)
+            await self._sync()
+        print(f"The engine ended: {reason_of(self._home / 'engine.log')}", file=sys.stderr, flush=True)
+        shutil.rmtree(self._home, ignore_errors=True)
+        os._exit(1)
+
+    async def _sync(self) -> None:
+        import ray
+
+        try:
+            wanted = await self._roster.sync.remote(self._name, self._known, self._refused)
+        except ray.exceptions.RayError:
+            return  # it is starting again; what is known stays known
+        for name, order in wanted.items():
+            if name not in self._known and self._refused.get(name, Refusal(-1, "")).order != order.number:
+                await self._load(name, order)
+        for name in [name for name in self._known if name not in wanted]:
+            await self._client.unload(name)
+            del self._known[name]
+
+    async def _load(self, name: str, order: Order) -> None:
+        try:
+            await self._client.load(name, order.path)
+            self._known[name] = order.path
+        except EngineUnavailable:
+            return  # the next round of the loop tries again, or finds the engine gone
+        except CopydeskError as error:
+            self._refused[name] = Refusal(order.number, f"{os.uname().nodename}: {error}")
+
+    def check_health(self) -> None:
+        if self._loop.done():
+            raise RuntimeError("Nobody keeps this replica in step with the others.")
+
+    def __del__(self) -> None:
+        """Serve takes the replica down in order; however else it goes, the kernel ends the engine with it."""
+        self._engine.terminate()
+
+    async def __call__(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse, Response
+
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(sent.encode(), self._fleet.key.encode()):
+            return _error(401, "Incorrect API key")
+        match request.method, request.url.path:
+            case "GET", "/health":
+                return Response(status_code=200 if await self._client.healthy() else 503)
+            case "GET", "/v1/models":
+                names = [BASE, *await self._roster.known_to_all.remote()]
+                return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+            case "POST", "/v1/load_lora_adapter":
+                return await self._load_everywhere(json.loads(await request.body()))
+            case "POST", "/v1/unload_lora_adapter":
+                await self._roster.retire.remote(json.loads(await request.body())["lora_name"])
+                return Response("retired")
+            case "POST", "/v1/chat/completions":
+                return await self._pass_on(request)
+        return _error(404, "There is no such route.")
+
+    async def _load_everywhere(self, order: dict[str, str]) -> Response:
+        """Answer when every living replica knows the version, or one refused it."""
+        from starlette.responses import Response
+
+        name, path = order.get("lora_name", ""), Path(order.get("lora_path", ""))
+        if path.parent != Path(self._fleet.adapters) or path.name != name:
+            return _error(400, f"{path} is not a version under {self._fleet.adapters}.")
+        await self._roster.want.remote(name, str(path))
+        deadline = time.monotonic() + LOAD_S
+        while time.monotonic() < deadline:
+            knows, refusals = await self._roster.standing.remote(name)
+            if refusals:
+                await self._roster.retire.remote(name)
+                return _error(400, "; ".join(refusals))
+            if knows and all(knows):
+                return Response("loaded")
+            await asyncio.sleep(SYNC_S / 3)
+        return _error(503, f"{knows.count(False)} of {len(knows)} replicas did not load {name} in {LOAD_S:.0f} s.")
+
+    async def _pass_on(self, request: Request) -> Response:
+        from starlette.background import BackgroundTask
+        from starlette.responses import StreamingResponse
+
+        body = await request.body()
+        order = self._http.build_request(
+            "POST", request.url.path, content=body, headers={"Content-Type": "application/json"}
+        )
+        try:
+            answer = await self._http.send(order, stream=True)
+        except httpx2.HTTPError as error:
+            return _error(503, f"The engine of this replica does not answer ({type(error).__name__}).")
+        return StreamingResponse(
+            answer.aiter_raw(),
+            answer.status_code,
+            media_type=answer.headers.get("content-type"),
+            background=BackgroundTask(answer.aclose),
+        )
+
+
+def _error(status: int, message: str) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"error": {"message": message}}, status_code=status)
+
+
+@contextmanager
+def joined(settings: Settings) -> Iterator[Any]:
+    """The ray module, as a member of the cluster.
+
+    Raises:
+        CopydeskError: Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise CopydeskError("Ray is not installed; run: pip install 'copydesk[cluster]'") from error
+    host, _, port = settings.copydesk_ray_address.rpartition(":")
+    try:
+        # Ray itself waits for minutes, and then ends the process.
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+        ray.init(settings.copydesk_ray_address, namespace=NAMESPACE, log_to_driver=False, ignore_reinit_error=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CopydeskError(
+            f"No Ray cluster answers at {settings.copydesk_ray_address}; start it (ray start --head --port=6379) "
+            "and run the desk on that machine."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def deploy(settings: Settings, command: tuple[str, ...] = ()) -> Fleet:
+    """Start the engines, or find them running. They outlive the desk: it comes back to them, or another one does.
+
+    Args:
+        command: see Fleet.
+
+    Raises:
+        CopydeskError: no cluster, no room on it, or an engine that does not start.
+    """
+    with joined(settings) as ray:
+        return _deployed(ray, settings, command)
+
+
+def _deployed(ray: Any, settings: Settings, command: tuple[str, ...]) -> Fleet:
+    from ray import serve
+
+    model = BASE if command else base_model_path(settings)
+    fleet = _fleet(ray, settings, model, command)
+    serve.start(http_options={"host": "127.0.0.1", "port": settings.copydesk_ray_port})
+    roster = (
+        ray.remote(Roster)
+        .options(name=ROSTER, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_restarts=-1, num_cpus=0)
+        .remote()
+    )
+    status = serve.status().applications.get(APP)
+    if status is not None and status.status == "RUNNING" and ray.get(roster.get_fleet.remote()) == fleet:
+        return fleet
+    options: dict[str, Any] = {"num_gpus": fleet.gpus} if fleet.gpus else {"num_cpus": 1}
+    replicas = serve.deployment(
+        name="engine",
+        num_replicas=fleet.replicas,
+        max_ongoing_requests=AT_ONCE,
+        ray_actor_options=options,
+        max_replicas_per_node=None if fleet.gpus else 1,
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=60,
+    )(Replica)
+    try:
+        serve.run(replicas.bind(fleet), name=APP, route_prefix="/")
+    except RuntimeError as error:
+        raise CopydeskError(f"The engines did not start: {str(error).strip().splitlines()[-1][:300]}") from error
+    ray.get(roster.set_fleet.remote(fleet))
+    return fleet
+
+
+def _fleet(ray: Any, settings: Settings, model: str, command: tuple[str, ...]) -> Fleet:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    room = gpus or len(nodes)
+    replicas = settings.copydesk_ray_replicas or room
+    if replicas > room:
+        what = "GPUs" if gpus else "machines"
+        raise CopydeskError(f"The cluster has {room} {what}; set COPYDESK_RAY_REPLICAS to {room} or less.")
+    adapters = settings.adapters.resolve()
+    adapters.mkdir(parents=True, exist_ok=True)
+    return Fleet(model, str(adapters), replicas, 1 if gpus else 0, endpoint_key(settings), command)
+
+
+# Rounds
+
+ROUND_TABLES = {"rounds": "id"} | dict.fromkeys(
+    ("round_pairs", "round_exclusions", "round_jobs", "versions"), "round_id"
+)
+
+
+def run_round(settings: Settings, options: list[str]) -> int:
+    """`python -m trainer run` on a machine with room, over a copy of the database; what it made comes into the desk's.
+
+    SQLite does not work over a network, the shared adapters do. If the machine dies, another goes on.
+
+    Args:
+        options: of python -m trainer run.
+
+    Returns:
+        The trainer's exit status; its output goes to ours.
+    """
+    store = Store(settings.database)
+    rounds = store.rounds()
+    last = max((round.id for round in rounds), default=0)
+    # A round that was killed is taken up again, so it is among those that change.
+    first = min((round.id for round in rounds if round.state is RoundState.RUNNING), default=last + 1)
+    home = Path(tempfile.mkdtemp(prefix=".round-", dir=settings.copydesk_home.resolve()))
+    try:
+        _copy_home(settings, home)
+        with joined(settings) as ray:
+            resource: dict[str, Any] = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+            train = ray.remote(_train).options(**resource, max_retries=3)
+            status, output = ray.get(train.remote(str(home), options, {"COPYDESK_MODEL": settings.copydesk_model}))
+        print(output, end="", flush=True)
+        if any(round.id > last for round in store.rounds()):
+            raise CopydeskError("Another round began here meanwhile; this one is not taken over. Run it again.")
+        _take_over(Store(home / settings.database.name), store, first)
+    finally:
+        shutil.rmtree(home)
+    return int(status)
+
+
+def _copy_home(settings: Settings, home: Path) -> None:
+    for shared in (settings.adapters, settings.models):
+        shared.mkdir(parents=True, exist_ok=True)
+        (home / shared.name).symlink_to(shared.resolve())
+    with (
+        closing(sqlite3.connect(settings.database)) as source,
+        closing(sqlite3.connect(home / settings.database.name)) as target,
+    ):
+        source.backup(target)
+
+
+def _train(home: str, options: list[str], variables: dict[str, str]) -> tuple[int, str]:
+    """On the chosen machine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "run", *options],
+        env={**os.environ, **variables, "COPYDESK_HOME": home, "COPYDESK_RAY_ADDRESS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def _take_over(copy: Store, store: Store, first: int) -> None:
+    """The rounds from `first` on as the copy has them, with all that hangs on them."""
+    with store.transaction() as db:
+        for table in ROUND_TABLES:
+            key = "id" if table == "rounds" else "round_id"
+            db.table(table).insert_all(copy.rows(f"SELECT * FROM {table} WHERE {key} >= ?", first), replace=True)

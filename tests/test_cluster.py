@@ -1,0 +1,181 @@
+"""Engines on a Ray cluster of two machines, which are processes here: one CPU each, the protocol's double as engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import unused_port
+
+from serving import cluster
+from serving.client import Completion, ModelClient, Piece, Sampling
+from serving.endpoint import endpoint_key
+from serving.exchange import starter_pairs
+from serving.records import CopydeskError, RoundState, Version
+from serving.settings import Settings
+from serving.store import BASE, Store
+
+pytest.importorskip("ray", reason="Ray is not installed (requirements/)")
+
+ROOT = Path(__file__).resolve().parent.parent
+DOUBLE = (sys.executable, str(ROOT / "tests" / "openai_double.py"), "{socket}")
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A desk's settings, on a cluster of two machines with an engine each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        machines.add_node(num_cpus=1)
+        settings = Settings(
+            _env_file=None,
+            copydesk_home=tmp_path_factory.mktemp("shared"),
+            copydesk_ray_address=machines.address,
+            copydesk_ray_port=unused_port(),
+        )
+        cluster.deploy(settings, DOUBLE)
+        yield settings
+    finally:
+        machines.shutdown()
+
+
+@pytest.fixture
+async def client(two_machines: Settings) -> AsyncIterator[ModelClient]:
+    async with ModelClient.of(two_machines) as client:
+        yield client
+
+
+def on_disk(settings: Settings, number: int, *, whole: bool = True) -> Version:
+    name = f"copy-{number:04d}"
+    path = settings.adapters.resolve() / name
+    path.mkdir(parents=True, exist_ok=True)
+    if whole:
+        (path / "adapter_config.json").write_text("{}")
+    return Version(name, number, str(path), "d", "m", "2026-01-01")
+
+
+async def ask(client: ModelClient, model: str = BASE) -> Completion:
+    *_, whole = [part async for part in client.stream(HELLO, model, Sampling())]
+    assert isinstance(whole, Completion)
+    return whole
+
+
+def engine_of(completion: Completion) -> int:
+    """The process id of the engine that wrote it."""
+    return int(completion.text.rsplit(" ", 1)[1])
+
+
+async def engines(client: ModelClient, model: str = BASE) -> set[int]:
+    return {engine_of(whole) for whole in await asyncio.gather(*(ask(client, model) for _ in range(12)))}
+
+
+async def test_both_machines_answer_and_an_answer_streams(client: ModelClient) -> None:
+    assert await client.healthy()
+    assert len(await engines(client)) == 2
+    began = time.monotonic()
+    parts = client.stream(HELLO, BASE, Sampling())
+    assert await anext(parts) == Piece("Warm ")
+    first = time.monotonic() - began
+    assert [type(part) async for part in parts] == [Piece, Piece, Piece, Completion]
+    assert time.monotonic() - began > first + 0.2, "the pieces came one by one"
+
+
+async def test_who_has_no_key_reaches_no_engine(two_machines: Settings) -> None:
+    key_file = two_machines.copydesk_home / "engine" / "key"
+    assert (key_file.stat().st_mode & 0o777, key_file.read_text()) == (0o600, endpoint_key(two_machines))
+    for key in ("", "wrong"):
+        async with ModelClient(two_machines.endpoint, key) as stranger:
+            assert not await stranger.healthy()
+            with pytest.raises(CopydeskError, match="Incorrect API key"):
+                await stranger.complete(HELLO, BASE, Sampling())
+
+
+async def test_a_version_reaches_every_engine_or_is_refused_for_all(
+    two_machines: Settings, client: ModelClient
+) -> None:
+    version = on_disk(two_machines, 1)
+    await client.ensure_loaded(version)
+    assert await client.models() == [BASE, version.name]
+    assert len(await engines(client, version.name)) == 2, "each of them, and none refused"
+    with pytest.raises(CopydeskError, match=r"refused copy-0002: .*no adapter_config\.json"):
+        await client.ensure_loaded(on_disk(two_machines, 2, whole=False))
+    await client.ensure_loaded(on_disk(two_machines, 2))
+    assert await client.models() == [BASE, version.name, "copy-0002"], "it is whole now"
+
+
+@pytest.mark.parametrize("path", ["/etc", "../adapters/copy-0001", "copy-0001"])
+async def test_no_other_path_than_a_versions_is_loaded(client: ModelClient, path: str) -> None:
+    with pytest.raises(CopydeskError, match="is not a version under"):
+        await client.load("copy-0001x", path)
+
+
+async def test_a_desk_that_comes_back_finds_its_engines_running(two_machines: Settings, client: ModelClient) -> None:
+    before = await engines(client)
+    await asyncio.to_thread(cluster.deploy, two_machines, DOUBLE)
+    assert await engines(client) == before
+
+
+async def test_a_killed_engine_loses_no_request_and_its_successor_knows_the_versions(
+    two_machines: Settings, client: ModelClient
+) -> None:
+    version = on_disk(two_machines, 1)
+    await client.ensure_loaded(version)
+    killed = (await engines(client)).pop()
+    loads = [asyncio.create_task(answered(client, version.name)) for _ in range(20)]
+    await asyncio.sleep(0.15)
+    os.kill(killed, signal.SIGKILL)
+    answers = await asyncio.gather(*loads)
+    assert len(answers) == 20
+    for _ in range(60):
+        alive = await engines(client, version.name)
+        if len(alive) == 2:
+            break
+        await asyncio.sleep(0.5)
+    assert len(alive) == 2
+    assert killed not in alive
+
+
+async def answered(client: ModelClient, model: str) -> Completion:
+    """As the desk asks: what breaks off in the middle is asked again."""
+    while True:
+        try:
+            return await ask(client, model)
+        except cluster.EngineUnavailable:
+            await asyncio.sleep(0.25)
+
+
+def test_a_round_runs_on_the_cluster_and_its_version_is_the_desks(
+    two_machines: Settings, tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = two_machines.model_copy(update={"copydesk_model": str(tiny_model), "copydesk_home": tmp_path})
+    store = Store(settings.database)
+    store.add_pairs(starter_pairs("en")[:6])
+    assert cluster.run_round(settings, ["--language", "en"]) == 0
+    (round,) = store.rounds()
+    assert (round.state, round.pairs) == (RoundState.DONE, len(store.round_pairs(round.id)))
+    (version,) = store.versions()
+    assert Path(version.path) == settings.adapters.resolve() / version.name
+    assert (Path(version.path) / "adapter_model.safetensors").is_file()
+    assert not list(settings.copydesk_home.glob(".round-*"))
+
+
+def test_no_cluster_at_the_address_is_one_clear_message(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, copydesk_home=tmp_path, copydesk_ray_address=f"127.0.0.1:{unused_port()}")
+    with pytest.raises(CopydeskError, match="No Ray cluster answers"):
+        cluster.deploy(settings)
+
+
+def test_more_engines_than_machines_are_refused(two_machines: Settings) -> None:
+    wanted = two_machines.model_copy(update={"copydesk_ray_replicas": 3})
+    with pytest.raises(CopydeskError, match="The cluster has 2 machines; set COPYDESK_RAY_REPLICAS to 2 or less"):
+        cluster.deploy(wanted, DOUBLE)
