@@ -6,7 +6,8 @@ summed. The first process alone reads the store and writes; the others are told 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,15 +58,19 @@ class Group:
 ALONE = Group()
 
 
-def joined(environment: Mapping[str, str]) -> Group:
+@contextmanager
+def joined(environment: Mapping[str, str]) -> Iterator[Group]:
     """The group that a launcher set up in the environment; ALONE where none did."""
     size = int(environment.get("WORLD_SIZE", "1"))
     if size == 1:
-        return ALONE
+        yield ALONE
+        return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(environment["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return Group(int(environment["RANK"]), size)
+    yield Group(int(environment["RANK"]), size)
+    # Not after an error: the launcher ends those that wait for a process that is gone.
+    dist.destroy_process_group()
 
 
 def _device() -> torch.device:

@@ -1,0 +1,101 @@
+"""One round on two processes, on a tiny model of the real architecture."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+from safetensors.torch import load_file
+from test_preference import choices, dpo, judged, kto
+from tiny import EXACT, starter_data
+from transformers import AutoTokenizer
+
+from serving.settings import Settings
+from serving.store import Store
+from trainer import lora
+from trainer.preference import preference_stage
+from trainer.processes import ALONE, Group, joined
+from trainer.recipe import Recipe
+
+RECIPES = {
+    "pairs": replace(EXACT, epochs=2, batch_pairs=3),  # six pairs: shares of two and one
+    "dpo": replace(dpo(batch=3), batch_pairs=4),
+    "kto": replace(kto(batch=3), batch_pairs=4),
+}
+
+
+def fitted(model_path: Path, recipe: Recipe, group: Group) -> tuple[lora.Fit, dict[str, torch.Tensor]]:
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = lora.load_model(str(model_path), recipe)
+    of = judged() if recipe.name == "kto" else choices()
+    stage = preference_stage(model, of, recipe, tokenizer, group, 1) if recipe.preference else None
+    found = lora.fit(model, starter_data(tokenizer), recipe, 2, group=group, then=stage)
+    return found, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def one_process(rank: int, size: int, model_path: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=size)
+    for name, recipe in RECIPES.items():
+        found, weights = fitted(model_path, recipe, Group(rank, size))
+        torch.save((found.losses, found.preference_losses, weights), out / f"{name}.{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def on_two(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two")
+    processes.spawn(one_process, args=(2, tiny_model, out), nprocs=2)
+    return out
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_two_processes_give_the_losses_and_weights_of_one(tiny_model: Path, on_two: Path, name: str) -> None:
+    alone, expected = fitted(tiny_model, RECIPES[name], ALONE)
+    for rank in (0, 1):
+        losses, preference_losses, weights = torch.load(on_two / f"{name}.{rank}")
+        assert losses == pytest.approx(alone.losses, rel=1e-4)
+        assert preference_losses == pytest.approx(alone.preference_losses, rel=1e-4)
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_launcher_a_round_is_alone() -> None:
+    with joined({}) as group:
+        assert group is ALONE
+        assert group.share([1, 2, 3]) == [1, 2, 3]
+
+
+def test_shares_cover_a_step_once() -> None:
+    assert [Group(rank, 3).share("abcde") for rank in range(3)] == [["a", "d"], ["b", "e"], ["c"]]
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_a_launcher_registers_one_version(desk: Settings, filled: Store, launcher: str) -> None:
+    # For several processes on CPUs, accelerate itself wants MPI; --multi_gpu starts them as it does on GPUs.
+    module = {
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"],
+        "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "-m", "trainer"],
+    }[launcher]
+    environment = {
+        **os.environ,
+        **{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        **{"COPYDESK_HOME": str(desk.copydesk_home), "COPYDESK_MODEL": desk.copydesk_model},
+    }
+    command = [sys.executable, "-m", *module, "run", "--max-pairs", "9", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    *steps, last = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(steps) == last["steps"]
+    assert last["processes"] == 2
+    assert [version.name for version in filled.versions()] == ["copy-0001"]
+    assert load_file(Path(last["path"]) / "adapter_model.safetensors")
