@@ -20,7 +20,7 @@ from bot.texts import Words
 from serving.card import Card
 from serving.client import EngineUnavailable
 from serving.grades import Grades
-from serving.judgements import Judgements
+from serving.judgements import Judgements, seen
 from serving.records import CopydeskError, Promotion, Scorecard
 from serving.store import BASE
 
@@ -226,11 +226,10 @@ class Approvals:
 
     def _card_of(self, scorecard: Scorecard) -> Card | None:
         try:
-            card = Card.from_json(scorecard.body or {})
+            return seen(self._store, scorecard)
         except CopydeskError as error:
             log.error("Scorecard %d cannot be shown: %s", scorecard.id, error)
             return None
-        return card.seen_with(self._grades.people(scorecard), self._judgements.of(scorecard))
 
     async def _load(self, version: str) -> None:
         """Make the engine know the version now, so that its first draft does not wait for it."""

@@ -205,7 +205,13 @@ def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
     proven = "duel_open" if duel.p >= SIGNIFICANT else "duel_better" if duel.wins > duel.losses else "duel_worse"
     if duel.needed is None:
         proven = "duel_few"
-    judged = words(proven, needed=duel.needed, decided=duel.wins + duel.losses, p=f"{duel.p:.3f}", **values)
+    judged = words(
+        proven,
+        needed=duel.needed,
+        decided=duel.wins + duel.losses,
+        p="p < 0.001" if duel.p < 0.001 else f"p = {duel.p:.3f}",
+        **values,
+    )
     return " ".join([counted, judged, *([words("duel_early")] if duel.closed_early else [])])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from serving.card import Judged, Rate
+from serving.card import Card, Judged, Rate
 from serving.counts import wilson
 from serving.grades import Grades, agreement
 from serving.records import Scorecard
@@ -104,6 +104,12 @@ class Judgements:
             "WHERE judge = ? ORDER BY sample_id"
         )
         return self._store.rows(sql, judge)
+
+
+def seen(store: Store, scorecard: Scorecard) -> Card:
+    """A scorecard as it is shown now, with what people and the judge have said. Raises as Card.from_json does."""
+    card = Card.from_json(scorecard.body or {})
+    return card.seen_with(Grades(store).people(scorecard), Judgements(store).of(scorecard))
 
 
 def _verdicts(said: Iterable[dict[str, object]]) -> dict[int, bool]:

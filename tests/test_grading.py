@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import zlib
 from dataclasses import replace
@@ -189,6 +190,24 @@ def test_people_take_a_pass_back_only_with_enough_grades() -> None:
     )
 
 
+# On a terminal
+
+
+def test_grading_on_a_terminal_is_left_and_continued(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    command = [sys.executable, "-m", "evals", "grade", str(scorecard.id)]
+    variables = {**os.environ, "COPYDESK_HOME": str(store.path.parent)}
+
+    def graded(keys: str) -> str:
+        return subprocess.run(command, input=keys, env=variables, capture_output=True, text=True, check=True).stdout
+
+    assert graded("e\n?\nfail\n\n").endswith("2 of 20 are graded.\n")
+    out = graded("a\n" * 18)
+    assert "3 of 20" in out
+    assert "copy-0001" not in out
+    assert "20 of 20 are graded.\npeople: excellent" in out
+
+
 # In Slack
 
 
@@ -269,7 +288,7 @@ async def test_a_blind_comparison_is_revealed_at_its_end(tmp_path: Path) -> None
         end = await wait_progress(it.anna, "You compared all 20 pairs")
         sentence = (
             "*Compared blind:* copy-0001 was better 16 times, base model 0 times, 4 ties (1 voting). "
-            "That is more than chance: 13 of 16 are needed (p = 0.000)."
+            "That is more than chance: 13 of 16 are needed (p < 0.001)."
         )
         assert shown(end)[1] == sentence
         await it.mara.wait_message("C_COPY", lambda m: sentence in str(m["blocks"]))

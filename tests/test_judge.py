@@ -252,6 +252,6 @@ async def test_the_command_judges_and_says_how_far_to_trust_it(store: Store, set
         )
         out, _ = await process.communicate()
     assert process.returncode == 0
-    assert "arbiter (uncalibrated: kappa – on 0 texts graded by people)" in out.decode()
-    assert f"excellent: candidate {ITEMS}/{ITEMS}, live 0/{ITEMS}" in out.decode()
+    assert f"judge arbiter (uncalibrated): excellent {ITEMS}/{ITEMS}" in out.decode()
+    assert "judge and people: kappa – on 0 texts" in out.decode()
     assert json.dumps(scorecard.body) == json.dumps(store.scorecard(scorecard.id).body)

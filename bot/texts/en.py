@@ -198,9 +198,9 @@ TEXTS = {
     "duel": (
         "*Compared blind:* {version} was better {wins} times, {baseline} {losses} times, {ties} ties ({voters} voting)."
     ),
-    "duel_better": "That is more than chance: {needed} of {decided} are needed (p = {p}).",
-    "duel_worse": "{baseline} is better, and not by chance: {needed} of {decided} are needed (p = {p}).",
-    "duel_open": "It may be chance: {needed} of {decided} are needed (p = {p}).",
+    "duel_better": "That is more than chance: {needed} of {decided} are needed ({p}).",
+    "duel_worse": "{baseline} is better, and not by chance: {needed} of {decided} are needed ({p}).",
+    "duel_open": "It may be chance: {needed} of {decided} are needed ({p}).",
     "duel_few": "Too few were decided to prove anything.",
     "duel_early": "The comparison was ended early.",
     "voting": "Being compared by {n} now; the result shows when they are through.",
