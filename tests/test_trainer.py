@@ -344,7 +344,7 @@ def test_the_command_prints_progress_as_json_lines(
     done = capsys.readouterr()
     *steps, last = [json.loads(line) for line in done.out.splitlines()]
     assert code == 0
-        assert done.err.startswith("Memory: ")
+    assert done.err.startswith("Memory: ")
     assert [step["step"] for step in steps] == list(range(1, steps[0]["steps"] + 1))
     assert last["version"] == "copy-0001"
     assert last["pairs"] == 9
