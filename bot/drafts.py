@@ -111,6 +111,7 @@ class Drafts:
         brief = await asyncio.to_thread(self._store.brief, request.brief_id)
         try:
             thread_ts = await self._note(request, brief, words, resumed=resumed, note=note)
+            about(ts=thread_ts)  # the answer to a command opened its thread just now
             reply = await self._reply(request, thread_ts, resumed=resumed)
             try:
                 draft = await asyncio.to_thread(self._store.draft_of, request.id)

@@ -94,6 +94,13 @@ async def test_an_endpoint_in_trouble_is_worth_another_try(trouble: Answer, told
         assert (await client.complete(HELLO, BASE, Sampling())).text
 
 
+async def test_an_endpoint_that_hangs_is_left_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.client.READ_TIMEOUT_S", 0.3)
+    async with EngineDouble([Answer(("Warm ", "light"), pause=3)]) as engine, ModelClient(engine.url) as client:
+        with pytest.raises(EngineUnavailable, match="Timeout"):
+            _ = [part async for part in client.stream(HELLO, BASE, Sampling())]
+
+
 async def test_something_else_than_an_engine_at_the_address_is_named() -> None:
     async with EngineDouble() as engine, client_of(engine) as client:
         engine.loaded = None  # type: ignore[assignment]
