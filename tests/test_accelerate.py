@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 from safetensors.torch import load_file
-from test_preference import choices, dpo, judged, kto
-from tiny import EXACT, starter_data
+from tiny import EXACT, choices, dpo, judged, kto, starter_data
 from transformers import AutoTokenizer
 
 from serving.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import EXACT, starter_data
+from tiny import BAD, EXACT, GOOD, choices, dpo, judged, kto, starter_data
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +18,7 @@ from serving.records import CopydeskError, Split, Task, Verdict
 from serving.settings import Settings
 from serving.store import Store, split_of
 from trainer import judgements, lora
+from trainer.checkpoint import Checkpoints
 from trainer.dataset import IGNORED
 from trainer.judgements import Choice, Judgements, LeftOut, Opinion, corrections, edit_share, opinions, too_alike
 from trainer.preference import Preferences, log_probs_of
@@ -26,17 +27,6 @@ from trainer.recipe import DPO, KTO, Preference, Recipe
 from trainer.rounds import run_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-GOOD = "The Alder lamp gives a warm, steady glow that keeps any desk calm until late."
-BAD = "Introducing the best lamp ever!!! Buy it now and change your life forever with this lamp."
-
-
-def dpo(**changes: Any) -> Recipe:
-    return replace(EXACT, name="dpo", preference=Preference("dpo", **changes))
-
-
-def kto(**changes: Any) -> Recipe:
-    return replace(EXACT, name="kto", preference=Preference("kto", **changes))
 
 
 def drafted(store: Store, text: str, task: Task | None = None) -> int:
@@ -151,20 +141,6 @@ def test_too_few_judgements_train_no_stage_and_it_is_said(monkeypatch: pytest.Mo
 # The stage
 
 
-def items(count: int = 4) -> list[Task]:
-    return [Task(f"Write product copy for lamp {n}.") for n in range(count)]
-
-
-def choices(count: int = 4) -> Judgements:
-    return Judgements(choices=tuple(Choice(n, task, f"{GOOD} {n}", BAD[n:]) for n, task in enumerate(items(count))))
-
-
-def judged(count: int = 4) -> Judgements:
-    return Judgements(
-        opinions=tuple(Opinion(n, task, f"{GOOD if n else BAD} {n}", n > 0) for n, task in enumerate(items(count)))
-    )
-
-
 def move(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """Give the adapter other weights, as if it had been trained."""
     generator = torch.Generator().manual_seed(seed)
@@ -245,6 +221,38 @@ def test_the_stage_has_the_loss_and_gradients_of_trl(
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4)
 
 
+class PulledPlugError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("until", [2, 3, 4])  # among the pairs, after the last of them, among the judgements
+@pytest.mark.parametrize("recipe", [dpo(batch=2), kto(batch=2)])
+def test_a_stage_that_is_taken_up_again_ends_in_the_same_bytes(
+    tiny_model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, recipe: Recipe, until: int
+) -> None:
+    recipe = replace(recipe, batch_pairs=2)
+    of = choices(6) if recipe.name == "dpo" else judged(6)
+
+    def trained(every: bool, until: int = 0) -> tuple[lora.Fit, list[torch.Tensor]]:
+        def pull(progress: lora.Progress) -> None:
+            if progress.step == until + 1:  # the checkpoint of the step before is written
+                raise PulledPlugError
+
+        model = lora.load_model(str(tiny_model), recipe)
+        stage = Preferences(model, of, recipe, tokenizer, ALONE, 1)
+        checkpoints = Checkpoints(tmp_path / "checkpoint.safetensors", "same", every_s=0) if every else None
+        fitted = lora.fit(model, starter_data(tokenizer), recipe, 2, pull, checkpoints, then=stage)
+        return fitted, [p.detach() for p in model.parameters() if p.requires_grad]
+
+    whole, expected = trained(every=False, until=-1)
+    with pytest.raises(PulledPlugError):
+        trained(every=True, until=until)
+    resumed, found = trained(every=True, until=-1)
+    assert len(whole.losses) == len(whole.preference_losses) == 3
+    assert (resumed.losses, resumed.preference_losses) == (whole.losses, whole.preference_losses)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("recipe", [dpo(epochs=4, batch=2), kto(epochs=4, batch=2)])
 def test_the_stage_raises_the_margin_of_what_people_chose(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
@@ -318,7 +326,8 @@ def test_a_round_with_few_judgements_trains_on_pairs_only_and_says_so(desk: Sett
     notes: list[str] = []
     outcome = run_round(desk, filled, dpo(), on_note=notes.append)
     said = "Pairs only: a preference stage needs 100 drafts of each kind, and there are: 2 corrected."
-    assert notes == outcome.round.facts["notes"] == [said]
+    assert notes == outcome.round.facts["notes"]
+    assert notes[0] == said
     assert "preference_steps" not in outcome.round.facts
     assert [one.draft_id for one in Jobs(filled).heard(outcome.round.id)] == drafts
     plain = run_round(desk, filled, EXACT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
@@ -11,7 +12,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from serving.exchange import starter_pairs
 from serving.records import Pair, PairSource, PairStatus, Split, Task
 from trainer.dataset import TrainingData, training_data
-from trainer.recipe import DEFAULT
+from trainer.judgements import Choice, Judgements, Opinion
+from trainer.recipe import DEFAULT, Preference, Recipe
 
 EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=8, min_steps=0)
 
@@ -44,3 +46,31 @@ def pair(id: int, output: str, instruction: str = "Write product copy for Alder 
 def starter_data(tokenizer: PreTrainedTokenizerBase, count: int = 6) -> TrainingData:
     pairs = [replace(pair(id, new.output), task=new.task) for id, new in enumerate(starter_pairs("en")[:count], 1)]
     return training_data(pairs, tokenizer, EXACT.max_tokens)
+
+
+# Preferences
+
+GOOD = "The Alder lamp gives a warm, steady glow that keeps any desk calm until late."
+BAD = "Introducing the best lamp ever!!! Buy it now and change your life forever with this lamp."
+
+
+def dpo(**changes: Any) -> Recipe:
+    return replace(EXACT, name="dpo", preference=Preference("dpo", **changes))
+
+
+def kto(**changes: Any) -> Recipe:
+    return replace(EXACT, name="kto", preference=Preference("kto", **changes))
+
+
+def items(count: int = 4) -> list[Task]:
+    return [Task(f"Write product copy for lamp {n}.") for n in range(count)]
+
+
+def choices(count: int = 4) -> Judgements:
+    return Judgements(choices=tuple(Choice(n, task, f"{GOOD} {n}", BAD[n:]) for n, task in enumerate(items(count))))
+
+
+def judged(count: int = 4) -> Judgements:
+    return Judgements(
+        opinions=tuple(Opinion(n, task, f"{GOOD if n else BAD} {n}", n > 0) for n, task in enumerate(items(count)))
+    )

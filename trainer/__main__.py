@@ -115,7 +115,7 @@ def _print_outcome(outcome: Outcome) -> None:
     facts = outcome.round.facts
     for skipped in facts["skipped"]:
         err.print(f"Left out: {skipped}", markup=False, highlight=False, soft_wrap=True)
-    for left_out in facts["judgements_left_out"]:
+    for left_out in facts.get("judgements_left_out", ()):
         err.print(f"No preference: {left_out}", markup=False, highlight=False, soft_wrap=True)
     for warning in facts["warnings"]:
         err.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -126,7 +126,7 @@ def _print_outcome(outcome: Outcome) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    if heard := facts["judgements"]:
+    if heard := facts.get("judgements"):
         said = ", ".join(f"{len(ids)} {name}" for name, ids in heard.items())
         out.print(f"Then preferences from drafts: {said}; {facts['preference_agrees']:.0%} agreed with at the end.")
     out.print(outcome.version.path, highlight=False, soft_wrap=True)
