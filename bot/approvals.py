@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.blocks import JSON, actions, button, plain, section
+from bot.charts import Step, step_of
 from bot.drafts import metadata, payload_of
 from bot.office import Office, RefusalError
 from bot.refusals import code_of
@@ -21,7 +25,7 @@ from serving.card import Card
 from serving.client import EngineUnavailable
 from serving.grades import Grades
 from serving.judgements import Judgements, seen
-from serving.records import CopydeskError, Promotion, Scorecard
+from serving.records import CopydeskError, Decision, Promotion, Scorecard
 from serving.store import BASE
 
 APPROVE_VIEW, REJECT_VIEW = "approve_view", "reject_view"
@@ -92,16 +96,17 @@ class Approvals:
     async def _post(self, scorecard: Scorecard) -> str:
         words = await self._words()
         about = metadata(CARD, scorecard=scorecard.id)
-        card = await asyncio.to_thread(self._card_of, scorecard)
+        card, history = await asyncio.to_thread(self._shown, scorecard)
         if card is None:
             text = words("card_unreadable", version=scorecard.version)
             answer = await self._office.slack.chat_postMessage(channel=self._channel, text=text, metadata=about)
             return str(answer["ts"])
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
-        answer = await self._office.slack.chat_postMessage(
+        answer = await _with_or_without_charts(
+            self._office.slack.chat_postMessage,
+            card_blocks(scorecard, card, words, decision, history),
             channel=self._channel,
             text=fallback_text(card, words)[:3900],
-            blocks=card_blocks(scorecard, card, words, decision),
             metadata=about,
             unfurl_links=False,
             unfurl_media=False,
@@ -209,20 +214,35 @@ class Approvals:
     async def refresh(self, scorecard_id: int) -> None:
         """Show on the card what was decided, and what people said."""
         scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
-        card = await asyncio.to_thread(self._card_of, scorecard)
+        card, history = await asyncio.to_thread(self._shown, scorecard)
         if card is None or not scorecard.announced_ts or not scorecard.announced_channel:
             return
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
         words = await self._words()
         text = f"{fallback_text(card, words)[:3000]} {decided(decision, words) if decision else ''}"
-        await self._office.slack.chat_update(
+        await _with_or_without_charts(
+            self._office.slack.chat_update,
+            card_blocks(scorecard, card, words, decision, history),
             channel=scorecard.announced_channel,
             ts=scorecard.announced_ts,
             text=text.strip(),
-            blocks=card_blocks(scorecard, card, words, decision),
             parse="none",
             link_names=False,
         )
+
+    def _shown(self, scorecard: Scorecard) -> tuple[Card | None, list[Step]]:
+        return self._card_of(scorecard), self._history(scorecard)
+
+    def _history(self, scorecard: Scorecard) -> list[Step]:
+        """The newest scorecard of each version so far on the same suite, the oldest first."""
+        promoted = {p.version for p in self._store.promotions() if p.decision is Decision.APPROVED}
+        steps: dict[str, Step] = {}
+        for earlier in self._store.scorecards():
+            if earlier.suite == scorecard.suite and earlier.id <= scorecard.id and earlier.version not in steps:
+                with contextlib.suppress(CopydeskError):  # of another release's form
+                    card = Card.from_json(earlier.body or {})
+                    steps[earlier.version] = step_of(card, earlier.version in promoted)
+        return list(steps.values())[::-1]
 
     def _card_of(self, scorecard: Scorecard) -> Card | None:
         try:
@@ -264,6 +284,19 @@ class Approvals:
     async def _rolled_back(self, promotion: Promotion) -> None:
         await self._load(promotion.version)
         await self._say_live(promotion, "rolled_back")
+
+
+async def _with_or_without_charts(
+    send: Callable[..., Awaitable[AsyncSlackResponse]], blocks: list[JSON], **about: Any
+) -> AsyncSlackResponse:
+    """Not every workspace draws charts yet; the table says the same."""
+    try:
+        return await send(blocks=blocks, **about)
+    except SlackApiError as error:
+        if code_of(error) != "invalid_blocks":
+            raise
+        log.info("Slack draws no charts here: %s", error)
+        return await send(blocks=[block for block in blocks if block["type"] != "data_visualization"], **about)
 
 
 def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from bot.blocks import JSON, actions, button, context, plain, section
+from bot.charts import Step, bars, trend
 from bot.markup import escape
 from bot.texts import Words
 from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Reason
@@ -130,7 +132,11 @@ def fallback_text(card: Card, words: Words) -> str:
 
 
 def card_blocks(
-    scorecard: Scorecard, card: Card, words: Words, decision: Promotion | None = None, picture: str = ""
+    scorecard: Scorecard,
+    card: Card,
+    words: Words,
+    decision: Promotion | None = None,
+    history: Sequence[Step] = (),
 ) -> list[JSON]:
     """The whole message. Once decided, who, when and why stand where the buttons were."""
     rows = [[{"type": "raw_text", "text": cell} for cell in row] for row in table_rows(card, words)]
@@ -140,8 +146,7 @@ def card_blocks(
         {"type": "table", "rows": rows, "column_settings": [{"is_wrapped": True}, *[{"align": "right"}] * 4]},
         context(words("card_context", items=card.items, suite=card.suite, seed=card.seed)),
     ]
-    if picture:
-        blocks.append({"type": "image", "slack_file": {"id": picture}, "alt_text": fallback_text(card, words)[:1900]})
+    blocks += [bars(card, words), *trend(history, words)]
     if caveats := [words(f"caveat_{caveat}") for caveat in card.caveats]:
         blocks.append(context(" · ".join(caveats)))
     if said := said_by_people(card, words):

@@ -16,8 +16,11 @@ from bot_world import World, environment, offers, running, world
 from cards import example_card
 from evals_edge import Edge, serving
 
-from bot.sandbox import Person
+from bot.charts import Step, bars, trend
+from bot.sandbox import Person, limits
+from bot.sandbox.limits import checked_message_blocks
 from bot.sandbox.people import SeenView
+from bot.texts import Words
 from evals.plan import Plan
 from evals.runner import Runner
 from evals.suite import read_suite
@@ -370,6 +373,37 @@ async def test_a_scorecard_without_its_briefs_says_what_to_do(tmp_path: Path) ->
         await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
         refused = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
         assert "copydesk eval run copy-0001" in refused["text"]
+
+
+# Charts
+
+
+def test_charts_stay_within_slacks_limits_and_mark_promotions() -> None:
+    steps = [Step(BASE, 0.1, 0.0, False), Step("copy-0001-with-a-very-long-name", 0.75, 0.6, True)]
+    for language in ("en", "zh"):
+        words = Words(language)
+        charts = [bars(example_card(), words), *trend(steps, words)]
+        for chart in checked_message_blocks(charts):
+            assert len(chart["title"]) <= 50
+            labels = chart["chart"]["axis_config"]["categories"]
+            assert max(map(len, [*labels, *(series["name"] for series in chart["chart"]["series"])])) <= 20
+    assert charts[1]["chart"]["axis_config"]["categories"][1].startswith("★ copy-0001")
+    assert charts[0]["chart"]["series"][1]["data"][0] == {"label": "优秀", "value": 75}
+    assert trend(steps[:1], words) == []
+
+
+@pytest.mark.socket
+async def test_a_workspace_without_charts_gets_the_card_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(limits._CHECKS, "data_visualization")
+    async with world(tmp_path) as it:
+        scorecard_with_samples(it.store)
+        card = await card_of(it, it.anna)
+        assert "data_visualization" not in str(card)
+        await it.anna.press("C_COPY", str(card["ts"]), "grade_blind")
+        await it.anna.press_in(await wait_progress(it.anna, "1 of 20"), "answer:fail")
+        await it.mara.wait_message("C_COPY", lambda m: "Graded blind by 1" in str(m["blocks"]))
 
 
 # More briefs
