@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from serving.client import ModelClient, Sampling
+from serving.client import Completion, ModelClient, Sampling
 from serving.engine import Engine
 from serving.exchange import starter_pairs
 from serving.prompt import task_messages
@@ -27,7 +27,8 @@ async def judge(store: Store, client: ModelClient, pair: NewPair) -> None:
     """One draft by the base model and its correction."""
     request = store.add_request(pair.task, user=USER, channel=USER, thread_ts="", locale=pair.task.language)
     assert request is not None
-    done = await client.complete(task_messages(pair.task), BASE, SAMPLING)
+    *_, done = [part async for part in client.stream(task_messages(pair.task), BASE, SAMPLING)]
+    assert isinstance(done, Completion)
     draft = store.answer(
         request.id,
         version=BASE,
@@ -46,6 +47,8 @@ async def main(language: str, count: int) -> None:
     settings = read_settings()
     store = Store(settings.database)
     pairs = [pair for pair in starter_pairs(language) if split_of(pair.task) is Split.TRAIN][:count]
+    done = {pair.output for pair in store.pairs()}  # a run that was stopped goes on
+    pairs = [pair for pair in pairs if pair.output.strip() not in done]
     engine, stop, slots = Engine(settings, store), asyncio.Event(), asyncio.Semaphore(IN_FLIGHT)
     running = asyncio.create_task(engine.run(stop))
     await engine.wait_ready()
