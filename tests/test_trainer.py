@@ -28,6 +28,7 @@ from trainer import lora
 from trainer.__main__ import main
 from trainer.dataset import IGNORED, end_token, prompt_tokens, training_data
 from trainer.recipe import ARTICLE, DEFAULT, Recipe
+from trainer.reporting import reported
 from trainer.rounds import FACTS, run_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -361,6 +362,23 @@ def test_the_command_says_what_went_wrong_in_one_line(
     assert "there are default, article" in capsys.readouterr().err
     command(desk, monkeypatch, "starter", "--language", "fr")
     assert "there are en, zh" in capsys.readouterr().err
+
+
+def test_a_tracker_that_is_not_there_is_told_before_anything_is_read(
+    desk: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(desk, monkeypatch, "run", "--report-to", "paper") == 1
+    assert capsys.readouterr().err.startswith("Nothing is called paper; there are ")
+    monkeypatch.setattr("trainer.reporting.get_available_trackers", list)
+    assert command(desk, monkeypatch, "run", "--report-to", "mlflow") == 1
+    assert "mlflow is not installed" in capsys.readouterr().err
+
+
+def test_a_round_is_drawn_where_the_person_looks(desk: Settings, filled: Store, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    with reported("tensorboard", tmp_path / "runs", "default", EXACT) as report:
+        run_round(desk, filled, EXACT, on_progress=report)
+    assert list((tmp_path / "runs" / "default").glob("events.out.tfevents.*"))
 
 
 def test_a_preview_marks_what_is_learned(

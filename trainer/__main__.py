@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,9 @@ from rich.progress import Progress as Bar
 from serving.exchange import starter_pairs
 from serving.held_out import suite_keys
 from serving.records import LANGUAGES, CopydeskError
-from serving.settings import read_settings
+from serving.settings import Settings, read_settings
 from serving.store import Store
-from trainer.recipe import RECIPES, recipe_named
+from trainer.recipe import RECIPES, Recipe, recipe_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,7 @@ def run(
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "default",
     language: Annotated[str, typer.Option(help="Pairs of this language only: en or zh.")] = "",
     max_pairs: Annotated[int, typer.Option(min=0, help="The newest so many; 0 takes all.")] = 0,
+    report_to: Annotated[str, typer.Option(help="Draw the loss there too: tensorboard, mlflow, wandb …")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Train a new version on the current pairs, alone or under torchrun or accelerate launch."""
@@ -76,24 +78,42 @@ def run(
             follow(group)
             return
         settings = read_settings()
-        start = partial(
-            run_round,
-            settings,
-            Store(settings.database),
-            chosen,
-            language=language or None,
-            max_pairs=max_pairs or None,
-            on_note=lambda note: err.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True),
-            group=group,
-        )
-        if as_json:
-            outcome = start(on_progress=lambda progress: print(progress_line(progress), flush=True))
-            print(json.dumps({"version": outcome.version.name, "path": outcome.version.path, **outcome.round.facts}))
-        else:
-            _print_outcome(_with_bar(start))
+        with _reports(report_to, settings, chosen) as report:
+
+            def start(on_progress: Callable[[Progress], None]) -> Outcome:
+                def told(progress: Progress) -> None:
+                    on_progress(progress)
+                    report(progress)
+
+                return run_round(
+                    settings,
+                    Store(settings.database),
+                    chosen,
+                    language=language or None,
+                    max_pairs=max_pairs or None,
+                    on_progress=told,
+                    on_note=lambda note: err.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True),
+                    group=group,
+                )
+
+            if as_json:
+                outcome = start(lambda progress: print(progress_line(progress), flush=True))
+                names = {"version": outcome.version.name, "path": outcome.version.path}
+                print(json.dumps({**names, **outcome.round.facts}))
+            else:
+                _print_outcome(_with_bar(start))
 
 
-def _with_bar(start: Callable[..., Outcome]) -> Outcome:
+def _reports(name: str, settings: Settings, recipe: Recipe) -> AbstractContextManager[Callable[[Progress], None]]:
+    if not name:
+        return nullcontext(lambda progress: None)
+    from trainer.reporting import reported
+
+    run = f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return reported(name, settings.logs / "runs", run, recipe)
+
+
+def _with_bar(start: Callable[[Callable[[Progress], None]], Outcome]) -> Outcome:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("Loading the base model", total=None)
@@ -102,7 +122,7 @@ def _with_bar(start: Callable[..., Outcome]) -> Outcome:
             words = f"Training  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tok/s"
             bar.update(task, description=words, completed=progress.step, total=progress.steps)
 
-        return start(on_progress=show)
+        return start(show)
 
 
 def _set_environment() -> None:
