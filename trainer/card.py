@@ -53,7 +53,8 @@ def card(
         "trainable": f"{facts['trainable']:,} parameters ({facts['trainable_share']:.2%})",
         "pairs": f"{facts['pairs']}, {len(facts['skipped'])} left out: "
         + ", ".join(f"{count} {category}" for category, count in facts["categories"].items()),
-        "digest of the pairs": f"sha256 `{round.data_digest}`",
+        **_preferences(facts),
+        "digest of the data": f"sha256 `{round.data_digest}`",
         "digest of the adapter": f"sha256 `{digest}`",
         "tokens": f"{facts['tokens']:,} in {facts['seconds']:,.0f} s ({facts['tokens_per_s']:,.0f} a second)",
         "loss": f"{facts['loss_first']:.3f} at the first step, {facts['loss_last']:.3f} at the end",
@@ -66,6 +67,14 @@ def card(
         f"Copydesk trained it on the team's instruction-output pairs in round {round.id}.\n\n{_table(rows)}\n\n"
         f"{_scores(scores) if scores else ''}![Loss by step](loss.png)\n"
     )
+
+
+def _preferences(facts: dict[str, Any]) -> dict[str, str]:
+    heard = facts.get("judgements")
+    if not heard:
+        return {}
+    drafts = ", ".join(f"{len(ids)} {name}" for name, ids in heard.items())
+    return {"then preferences": f"{drafts} drafts, learning rate {facts['preference_rate']:.2g}"}
 
 
 def _table(rows: dict[str, str]) -> str:
