@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,9 @@ class Roster:
 
     def standing(self, name: str) -> tuple[list[bool], list[str]]:
         """Whether each living replica knows a version, and why those that refused it did."""
-        members, order = self._living(), self._wanted[name]
+        members, order = self._living(), self._wanted.get(name)
+        if order is None:
+            return [], [f"{name} was refused or retired meanwhile."]
         refusals = [member.refused[name] for member in members if name in member.refused]
         return [name in member.known for member in members], [r.why for r in refusals if r.order == order.number]
 
@@ -255,7 +258,6 @@ class Replica:
         return _error(503, f"{knows.count(False)} of {len(knows)} replicas did not load {name} in {LOAD_S:.0f} s.")
 
     async def _pass_on(self, request: Request) -> Response:
-        from starlette.background import BackgroundTask
         from starlette.responses import StreamingResponse
 
         body = await request.body()
@@ -266,12 +268,16 @@ class Replica:
             answer = await self._http.send(order, stream=True)
         except httpx2.HTTPError as error:
             return _error(503, f"The engine of this replica does not answer ({type(error).__name__}).")
-        return StreamingResponse(
-            answer.aiter_raw(),
-            answer.status_code,
-            media_type=answer.headers.get("content-type"),
-            background=BackgroundTask(answer.aclose),
-        )
+        return StreamingResponse(_chunks(answer), answer.status_code, media_type=answer.headers.get("content-type"))
+
+
+async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    """The engine's bytes as they come; who asked and went away ends the engine's work too."""
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        await answer.aclose()
 
 
 def _error(status: int, message: str) -> Response:
@@ -348,9 +354,19 @@ def _deployed(ray: Any, settings: Settings, command: tuple[str, ...]) -> Fleet:
     try:
         serve.run(replicas.bind(fleet), name=APP, route_prefix="/")
     except RuntimeError as error:
-        raise CopydeskError(f"The engines did not start: {str(error).strip().splitlines()[-1][:300]}") from error
+        reason = _reason(serve)
+        serve.delete(APP)
+        raise CopydeskError(f"The engines did not start: {reason}") from error
     ray.get(roster.set_fleet.remote(fleet))
     return fleet
+
+
+def _reason(serve: Any) -> str:
+    """The line that a replica ended with; Serve wraps it in tracebacks."""
+    application = serve.status().applications[APP]
+    text = "\n".join([application.message, *(engine.message for engine in application.deployments.values())])
+    found = re.findall(r"The engine did not start: ([^\n\\]+)", text)
+    return found[-1] if found else text[-300:]
 
 
 def _fleet(ray: Any, settings: Settings, model: str, command: tuple[str, ...]) -> Fleet:
