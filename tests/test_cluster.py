@@ -14,14 +14,13 @@ import pytest
 from aiohttp.test_utils import unused_port
 
 from serving import cluster
-from serving.client import Completion, ModelClient, Piece, Sampling
+from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
+from serving.cluster import Order, Refusal, Roster
 from serving.endpoint import endpoint_key
 from serving.exchange import starter_pairs
 from serving.records import CopydeskError, RoundState, Version
 from serving.settings import Settings
 from serving.store import BASE, Store
-
-pytest.importorskip("ray", reason="Ray is not installed (requirements/)")
 
 ROOT = Path(__file__).resolve().parent.parent
 DOUBLE = (sys.executable, str(ROOT / "tests" / "openai_double.py"), "{socket}")
@@ -31,6 +30,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(scope="module")
 def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A desk's settings, on a cluster of two machines with an engine each."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'copydesk[cluster]'")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -150,7 +150,7 @@ async def answered(client: ModelClient, model: str) -> Completion:
     while True:
         try:
             return await ask(client, model)
-        except cluster.EngineUnavailable:
+        except EngineUnavailable:
             await asyncio.sleep(0.25)
 
 
@@ -170,6 +170,7 @@ def test_a_round_runs_on_the_cluster_and_its_version_is_the_desks(
 
 
 def test_no_cluster_at_the_address_is_one_clear_message(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
     settings = Settings(_env_file=None, copydesk_home=tmp_path, copydesk_ray_address=f"127.0.0.1:{unused_port()}")
     with pytest.raises(CopydeskError, match="No Ray cluster answers"):
         cluster.deploy(settings)
@@ -179,3 +180,38 @@ def test_more_engines_than_machines_are_refused(two_machines: Settings) -> None:
     wanted = two_machines.model_copy(update={"copydesk_ray_replicas": 3})
     with pytest.raises(CopydeskError, match="The cluster has 2 machines; set COPYDESK_RAY_REPLICAS to 2 or less"):
         cluster.deploy(wanted, DOUBLE)
+
+
+def test_a_roster_that_fell_learns_from_the_replicas_what_is_wanted() -> None:
+    roster = Roster()
+    assert roster.sync("first", {"copy-0001": "/a"}, {}) == {"copy-0001": Order("/a", 0)}
+    assert roster.known_to_all() == ["copy-0001"]
+    assert roster.sync("second", {}, {}) == {"copy-0001": Order("/a", 0)}, "who comes late is told"
+    assert roster.known_to_all() == [], "until each of them knows it"
+
+
+def test_a_retired_version_stays_retired_while_a_replica_still_knows_it() -> None:
+    roster = Roster()
+    roster.want("copy-0001", "/a")
+    roster.sync("first", {"copy-0001": "/a"}, {})
+    roster.retire("copy-0001")
+    assert roster.sync("first", {"copy-0001": "/a"}, {}) == {}
+    assert roster.standing("copy-0001") == ([], ["copy-0001 was refused or retired meanwhile."])
+
+
+def test_a_refusal_counts_for_the_order_it_answers() -> None:
+    roster = Roster()
+    roster.want("copy-0001", "/a")
+    roster.sync("first", {}, {"copy-0001": Refusal(1, "no file")})
+    assert roster.standing("copy-0001") == ([False], ["no file"])
+    roster.want("copy-0001", "/a")
+    assert roster.standing("copy-0001") == ([False], []), "it has not answered the second one yet"
+
+
+def test_a_replica_that_fell_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    roster = Roster()
+    roster.want("copy-0001", "/a")
+    roster.sync("first", {}, {})
+    assert roster.standing("copy-0001") == ([False], [])
+    monkeypatch.setattr(cluster, "GONE_S", 0.0)
+    assert roster.standing("copy-0001") == ([], [])
