@@ -52,13 +52,14 @@ def interval_chart(figures: Sequence[Figure], title: str) -> Markup:
         top = y
         middle = top + ROW * len(figure.dots) / 2 + 5
         parts.append(f'<text class="name" x="{LEFT - 110}" y="{middle}" text-anchor="end">{escape(figure.name)}</text>')
+        bottom = top + ROW * len(figure.dots)
+        for kind, value, label in figure.marks:
+            x = _x(value)
+            parts.append(f'<line class="{kind}" x1="{x:.1f}" y1="{top - 4}" x2="{x:.1f}" y2="{bottom + 4}"/>')
+            parts.append(f'<text class="mark" x="{x:.1f}" y="{top - 8}" text-anchor="middle">{escape(label)}</text>')
         for dot in figure.dots:
             parts += _dot(dot, y + ROW / 2)
             y += ROW
-        for kind, value, label in figure.marks:
-            x = _x(value)
-            parts.append(f'<line class="{kind}" x1="{x:.1f}" y1="{top - 4}" x2="{x:.1f}" y2="{y + 4}"/>')
-            parts.append(f'<text class="mark" x="{x:.1f}" y="{top - 8}" text-anchor="middle">{escape(label)}</text>')
         y += GAP
     return _svg([*_scale(y - GAP + 8), *parts], y + 14, title)
 

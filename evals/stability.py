@@ -32,7 +32,7 @@ def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -
     met = sum(score.meets for score in scores)
     return BriefStability(
         item_id=item.id,
-        product=item.task.requirements.product,
+        product=item.task.requirements.product or item.task.instruction,
         met=met,
         repeats=len(texts),
         stable=met == len(texts),

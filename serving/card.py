@@ -112,6 +112,7 @@ class BriefStability:
     """One brief asked several times.
 
     Attributes:
+        product: its name, or the instruction where the brief has no product.
         met: samples that meet the brief: every primary requirement, so graded excellent or acceptable.
         stable: all of them met.
         chrf_mean: mean similarity of two samples, 0..1.
