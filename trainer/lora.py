@@ -11,6 +11,7 @@ import math
 import random
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -40,7 +41,6 @@ from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 from trainer.trunk import Trunk
 
-STREAM_TOKENS = {"cpu": 640, "cuda": 8192}  # of a preference step: activations of so many are held at once
 DIVERGED = 2.0  # times the first steps' loss
 WATCHED_STEPS = 10
 
@@ -277,22 +277,36 @@ def fit(
             tensors = {}
         else:
             stage.begin()
-        for step, batch in enumerate(stage.plan[len(losses) - first :], start=len(losses) + 1):
+        waiting: deque[tuple[Tensor, int]] = deque()
+
+        def settle(left: int) -> None:
+            """Look at the losses of all but so many steps."""
+            nonlocal tokens
+            while len(waiting) > left:
+                loss, read = waiting.popleft()
+                losses.append(group.total(float(loss)))
+                _check(losses[first:], stage.rate)
+                tokens += read
+                elapsed = time.perf_counter() - started
+                step = len(losses)
+                on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
+
+        for batch in stage.plan[len(losses) - first :]:
             parts = []
             for part in stage.losses(batch):
                 torch.autograd.backward(scaler.scale(part))
                 parts.append(part.detach())
             group.sum_gradients(parameters)
             optimiser.step(scaler)
-            # Asking for the loss waits for the device, so it comes when all of the step is on its way.
-            losses.append(group.total(float(sum(parts))))
-            _check(losses[first:], stage.rate)
-            tokens += stage.tokens(batch)
-            elapsed = time.perf_counter() - started
-            on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
-            if checkpoints and step < steps and checkpoints.due():
+            waiting.append((torch.stack(parts).sum() if parts else torch.zeros(()), stage.tokens(batch)))
+            # Asking for a loss waits for the device: a GPU is asked for the step before, and never stands still.
+            settle(left=1 if parameters[0].is_cuda else 0)
+            if checkpoints and len(losses) + len(waiting) < steps and checkpoints.due():
+                settle(left=0)
                 state = {**optimiser.tensors(), **stage.state()}
+                elapsed = time.perf_counter() - started
                 checkpoints.save(Moment(losses, tokens, elapsed, scaler.state_dict()), state)
+        settle(left=0)
     return Fit(
         losses=tuple(losses[: ends[0]]),
         tokens=tokens,

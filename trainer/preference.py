@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from serving.held_out import suite_keys
 from serving.store import Store
 from trainer.dataset import IGNORED, TrainingData, end_token, row_of, too_long
 from trainer.judgements import Judgements, corrections, opinions
-from trainer.lora import STREAM_TOKENS, Row, batches, hidden_size, packed
+from trainer.lora import Row, batches, hidden_size, packed
+from trainer.plan import memory_plan
 from trainer.processes import Group
 from trainer.recipe import Recipe
 
@@ -94,7 +95,12 @@ class Preferences:
         firsts = [first for first, _ in self.rows]
         self.plan = batches(firsts, replace(recipe, epochs=self.how.epochs, batch_pairs=self.how.batch, min_steps=0))
         self.rate = recipe.learning_rate_for(hidden_size(model)) * self.how.rate
-        self.limit = STREAM_TOKENS[next(model.parameters()).device.type] // shrink
+        sizes = [self.tokens([index]) for index in range(len(self.rows))]
+        step_tokens = max(sum(sizes[index] for index in batch) for batch in self.plan)
+        # The model's own layers and whole logits hold up to twice what the plan counts for trainer.trunk.
+        self.memory = memory_plan(model, recipe, longest=max(sizes), step_tokens=step_tokens, shrink=2 * shrink)
+        if self.memory.checkpointed:
+            cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})
         self.reference = torch.empty(0)
         self.margins: list[float] = []  # of every judgement since the start, in the order of training
 
@@ -170,7 +176,7 @@ class Preferences:
         """Judgements in order, cut where their rows would need too much memory at once."""
         part: list[int] = []
         for index in indices:
-            if part and self.tokens([*part, index]) > self.limit:
+            if part and self.tokens([*part, index]) > self.memory.row_tokens:
                 yield part
                 part = []
             part.append(index)
