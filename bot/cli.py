@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import cluster, logs
+from serving import logs
 from serving import trace as tracing
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
@@ -140,6 +140,8 @@ def round_run(context: typer.Context) -> None:
     """Train a new version on the current pairs (options: python -m trainer run --help)."""
     settings = read_settings()
     if settings.copydesk_ray_address:
+        from serving import cluster
+
         raise typer.Exit(cluster.run_round(settings, context.args))
     _delegate("trainer", "run", *context.args)
 
