@@ -267,6 +267,19 @@ def fit(
     model.train()
     started = time.perf_counter() - moment.seconds
     ends = list(accumulate(len(stage.plan) for stage in stages))
+
+    def settle(waiting: deque[tuple[Tensor, int]], stage: Stage, first: int, left: int) -> None:
+        """Look at the losses of all but so many steps."""
+        nonlocal tokens
+        while len(waiting) > left:
+            loss, read = waiting.popleft()
+            losses.append(group.total(float(loss)))
+            _check(losses[first:], stage.rate)
+            tokens += read
+            elapsed = time.perf_counter() - started
+            step = len(losses)
+            on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
+
     for stage, first, end in zip(stages, [0, *ends], ends, strict=False):
         if len(losses) > end:
             continue
@@ -278,19 +291,6 @@ def fit(
         else:
             stage.begin()
         waiting: deque[tuple[Tensor, int]] = deque()
-
-        def settle(left: int) -> None:
-            """Look at the losses of all but so many steps."""
-            nonlocal tokens
-            while len(waiting) > left:
-                loss, read = waiting.popleft()
-                losses.append(group.total(float(loss)))
-                _check(losses[first:], stage.rate)
-                tokens += read
-                elapsed = time.perf_counter() - started
-                step = len(losses)
-                on_progress(Progress(step, steps, losses[-1], tokens / elapsed, elapsed / step * (steps - step)))
-
         for batch in stage.plan[len(losses) - first :]:
             parts = []
             for part in stage.losses(batch):
@@ -300,13 +300,13 @@ def fit(
             optimiser.step(scaler)
             waiting.append((torch.stack(parts).sum() if parts else torch.zeros(()), stage.tokens(batch)))
             # Asking for a loss waits for the device: a GPU is asked for the step before, and never stands still.
-            settle(left=1 if parameters[0].is_cuda else 0)
+            settle(waiting, stage, first, left=1 if parameters[0].is_cuda else 0)
             if checkpoints and len(losses) + len(waiting) < steps and checkpoints.due():
-                settle(left=0)
+                settle(waiting, stage, first, left=0)
                 state = {**optimiser.tensors(), **stage.state()}
                 elapsed = time.perf_counter() - started
                 checkpoints.save(Moment(losses, tokens, elapsed, scaler.state_dict()), state)
-        settle(left=0)
+        settle(waiting, stage, first, left=0)
     return Fit(
         losses=tuple(losses[: ends[0]]),
         tokens=tokens,
