@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 APP, ROSTER, NAMESPACE = "copydesk", "copydesk-roster", "copydesk"
 CONNECT_S = 5.0
+PROXY_S = 60.0
 SYNC_S = 0.3
 GONE_S = 10.0  # a replica that was silent for so long is not waited for
 LOAD_S = 120.0  # for all replicas to load an adapter
@@ -324,7 +325,21 @@ def deploy(settings: Settings, command: tuple[str, ...] = ()) -> Fleet:
         CopydeskError: no cluster, no room on it, or an engine that does not start.
     """
     with joined(settings) as ray:
-        return _deployed(ray, settings, command)
+        fleet = _deployed(ray, settings, command)
+    deadline = time.monotonic() + PROXY_S
+    while not asyncio.run(_proxy_answers(settings)):
+        if time.monotonic() > deadline:
+            raise CopydeskError(
+                f"The engines run, but nothing answers at {settings.endpoint}; Serve was started here before, "
+                "on another port: set COPYDESK_RAY_PORT to that."
+            )
+        time.sleep(SYNC_S)
+    return fleet
+
+
+async def _proxy_answers(settings: Settings) -> bool:
+    async with ModelClient.of(settings) as client:
+        return await client.healthy()
 
 
 def _deployed(ray: Any, settings: Settings, command: tuple[str, ...]) -> Fleet:
@@ -332,7 +347,8 @@ def _deployed(ray: Any, settings: Settings, command: tuple[str, ...]) -> Fleet:
 
     model = BASE if command else base_model_path(settings)
     fleet = _fleet(ray, settings, model, command)
-    serve.start(http_options={"host": "127.0.0.1", "port": settings.copydesk_ray_port})
+    with suppress(ray.exceptions.RayError):  # on a busy machine the proxy misses its deadline, and is started again
+        serve.start(http_options={"host": "127.0.0.1", "port": settings.copydesk_ray_port})
     roster = (
         ray.remote(Roster)
         .options(name=ROSTER, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_restarts=-1, num_cpus=0)

@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Two engines against one, on a local Ray cluster.")
     parser.add_argument("--layouts", default="1x2,2x1", help="machines x cores of each, with commas between")
     layouts = [tuple(map(int, layout.split("x"))) for layout in parser.parse_args().layouts.split(",")]
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
     with tempfile.TemporaryDirectory() as home:
         here = read_settings()
         (Path(home) / "models").symlink_to(here.models.resolve())

@@ -31,7 +31,8 @@ HELLO = [{"role": "user", "content": "Hello"}]
 def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A desk's settings, on a cluster of two machines with an engine each."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'copydesk[cluster]'")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Other tests take the cores too: Ray's patience with its own processes is for machines that do nothing else.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
     from ray.cluster_utils import Cluster
 
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
