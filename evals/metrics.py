@@ -20,8 +20,8 @@ from evals.overlap import (
     CORPUS_CHRF,
     PAIR_CHRF,
     ROUGE,
+    Grams,
     Overlap,
-    Reading,
     chrf_row,
     overlap,
     read,
@@ -114,14 +114,16 @@ def distinct(texts: Iterable[str], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def self_bleu(texts: Sequence[str]) -> float:
+def self_bleu(grams: Sequence[Grams]) -> float:
     """Mean sentence BLEU of each text against all the others (Zhu et al. 2018); 1.0 where all are one text.
 
     The others' clipping counts are the two largest of the corpus, so the time grows with the corpus, not its square.
+
+    Args:
+        grams: `Reading.words` of each text.
     """
-    if len(texts) < 2:
+    if len(grams) < 2:
         return 0.0
-    grams = [Reading(text).words for text in texts]
     lengths = sorted(one.sizes[0] for one in grams)
     scores = [
         BLEU.compute_bleu(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals import metrics
-from evals.overlap import ROUGE
+from evals.overlap import ROUGE, Reading
 from serving.records import CopydeskError
 
 
@@ -54,5 +54,5 @@ def file_metrics(hypotheses: Path, references: Sequence[Path]) -> dict[str, floa
         **{name: quality.values[name] for name in (*ROUGE, "chrf")},
         "distinct1": metrics.distinct(texts, 1),
         "distinct2": metrics.distinct(texts, 2),
-        "self_bleu": metrics.self_bleu(texts),
+        "self_bleu": metrics.self_bleu([Reading(text).words for text in texts]),
     }

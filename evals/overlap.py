@@ -17,7 +17,8 @@ from sacrebleu.tokenizers.tokenizer_zh import _UCODE_RANGES
 
 from evals.text import tokens
 
-BLEU_ORDER, CHRF_ORDER = 4, 6
+BLEU_ORDER, CHRF_ORDER, ROUGE_ORDER = 4, 6, 2
+_CHARACTERS = slice(BLEU_ORDER, BLEU_ORDER + CHRF_ORDER)  # the orders of characters in Reading.all
 ROUGE = ("rouge1", "rouge2", "rougeL")
 CORPUS_BLEU = BLEU(tokenize="zh")
 CORPUS_CHRF, PAIR_CHRF = CHRF(), CHRF(eps_smoothing=True)
@@ -29,8 +30,8 @@ def _character_class() -> str:
     return "".join(f"\\u{low:04x}-\\u{high:04x}" for low, high in ranges)
 
 
-# 61 bits of a polynomial's value tell any two n-grams of these lengths apart, but for one chance in 10**18.
-_BASE, _ORDER_BITS, _ORDER_MASK = np.uint64(0x9E3779B97F4A7C15), np.uint64(3), np.uint64(7)
+# 60 bits of a polynomial's value tell any two n-grams of these lengths apart, but for one chance in 10**18.
+_BASE, _ORDER_BITS, _ORDER_MASK = np.uint64(0x9E3779B97F4A7C15), np.uint64(4), np.uint64(15)
 _WORD_MASK = 2**64 - 1
 _CHINESE = regex.compile(f"([{_character_class()}])")
 # sacrebleu's first rule sets single characters apart, most of them spaces; a table does it ten times as fast.
@@ -69,17 +70,31 @@ class Grams:
         place = np.minimum(np.searchsorted(other.ids, self.ids), len(other.ids) - 1)
         return np.where(other.ids[place] == self.ids, np.minimum(self.counts, other.counts[place]), 0)
 
+    def first(self, orders: int) -> Grams:
+        """Only the n-grams of the first so many orders."""
+        own = self.orders < orders
+        return Grams(self.ids[own], self.counts[own], self.orders[own], self.sizes[:orders])
+
     def by_order(self, counts: np.ndarray) -> list[int]:
         return [int(count) for count in np.bincount(self.orders, counts, len(self.sizes))]
 
 
-def grams(codes: np.ndarray, orders: int) -> Grams:
-    """N-grams of a text that is given as one number a unit (word or character)."""
-    values = [codes]
-    for n in range(1, orders):
-        values.append(values[-1][:-1] * _BASE + codes[n:])
+def grams(*kinds: tuple[np.ndarray, int]) -> Grams:
+    """N-grams of a text that is given as one number a unit (word or character), and how long the longest are.
+
+    Several kinds of units stand after each other in `orders` and `sizes`.
+    """
+    values = []
+    for codes, orders in kinds:
+        values.append(codes)
+        for n in range(1, orders):
+            values.append(values[-1][:-1] * _BASE + codes[n:])
     marked = [(one << _ORDER_BITS) | np.uint64(n) for n, one in enumerate(values)]
-    ids, counts = np.unique(np.concatenate(marked), return_counts=True)
+    ids = np.concatenate(marked)
+    ids.sort()
+    first = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if len(ids) else np.zeros(0, np.int64)
+    counts = np.diff(first, append=len(ids))
+    ids = ids[first]
     return Grams(ids, counts, (ids & _ORDER_MASK).astype(np.int64), [len(one) for one in values])
 
 
@@ -94,24 +109,31 @@ class Reading:
         self.text = text
 
     @cached_property
+    def tokens(self) -> list[str]:
+        """For ROUGE."""
+        return tokens(self.text)
+
+    @property
     def words(self) -> Grams:
         """For BLEU."""
-        return grams(_word_codes(bleu_words(self.text)), BLEU_ORDER)
+        return self.all.first(BLEU_ORDER)
 
     @cached_property
     def characters(self) -> Grams:
-        """For chrF, which reads no white space."""
+        """For chrF alone."""
+        return grams((self._characters, CHRF_ORDER))
+
+    @cached_property
+    def all(self) -> Grams:
+        """For BLEU, chrF and ROUGE at once: orders 1 to 4 of words, 1 to 6 of characters, 1 and 2 of tokens."""
+        words = _word_codes(bleu_words(self.text))
+        return grams((words, BLEU_ORDER), (self._characters, CHRF_ORDER), (_word_codes(self.tokens), ROUGE_ORDER))
+
+    @property
+    def _characters(self) -> np.ndarray:
+        # chrF reads no white space.
         codes = np.frombuffer("".join(self.text.split()).encode("utf-32-le", "surrogatepass"), np.uint32)
-        return grams(codes.astype(np.uint64), CHRF_ORDER)
-
-    @cached_property
-    def tokens(self) -> list[str]:
-        """For ROUGE, as the next two."""
-        return tokens(self.text)
-
-    @cached_property
-    def token_grams(self) -> Grams:
-        return grams(_word_codes(self.tokens), 2)
+        return codes.astype(np.uint64)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -135,43 +157,51 @@ class Overlap:
         bleu: sacrebleu's row: own length, nearest reference length, then matches and n-grams for each order.
         chrf: sacrebleu's row of the best reference: own n-grams, its n-grams, matches for each order.
         rouge: the best F1 for each of ROUGE.
+        words: the text's own, to compare it with the other texts.
     """
 
     bleu: list[int]
     chrf: list[int]
     rouge: tuple[float, ...]
+    words: Grams
 
 
 def overlap(own: Reading, references: Sequence[str]) -> Overlap:
-    others = [read(reference) for reference in references]
-    rows = [chrf_row(own, other) for other in others]
-    rouges = [_rouge(own, other) for other in others]
+    mine, others = own.all, [read(reference) for reference in references]
+    shared = [mine.shared(other.all) for other in others]
+    counts = [mine.by_order(both) for both in shared]
+    rows = [_chrf_row(mine, other.all, both) for other, both in zip(others, counts, strict=True)]
+    rouges = [_rouge(own, other, both) for other, both in zip(others, counts, strict=True)]
+    length = mine.sizes[0]
+    nearest = min((other.all.sizes[0] for other in others), key=lambda other: (abs(length - other), other))
+    matches = mine.by_order(np.maximum.reduce(shared))
     return Overlap(
-        _bleu_row(own, others),
+        [length, nearest, *matches[:BLEU_ORDER], *mine.sizes[:BLEU_ORDER]],
         max(rows, key=CORPUS_CHRF._compute_f_score),
         tuple(max(values) for values in zip(*rouges, strict=True)),
+        mine.first(BLEU_ORDER),
     )
 
 
-def _bleu_row(own: Reading, others: Sequence[Reading]) -> list[int]:
-    mine, length = own.words, own.words.sizes[0]
-    matches = np.maximum.reduce([mine.shared(other.words) for other in others])
-    nearest = min((other.words.sizes[0] for other in others), key=lambda other: (abs(length - other), other))
-    return [length, nearest, *mine.by_order(matches), *mine.sizes]
+def _chrf_row(mine: Grams, theirs: Grams, both: Sequence[int]) -> list[int]:
+    return _row(mine.sizes[_CHARACTERS], theirs.sizes[_CHARACTERS], both[_CHARACTERS])
 
 
 def chrf_row(own: Reading, other: Reading) -> list[int]:
+    """sacrebleu's row of two texts: own n-grams, the other's, and those that both have, for each order."""
     mine, theirs = own.characters, other.characters
-    rows = zip(mine.sizes, theirs.sizes, mine.by_order(mine.shared(theirs)), strict=True)
-    return [figure for one, two, both in rows for figure in (one if two else 0, two, both)]
+    return _row(mine.sizes, theirs.sizes, mine.by_order(mine.shared(theirs)))
 
 
-def _rouge(own: Reading, other: Reading) -> tuple[float, float, float]:
-    mine, theirs = own.token_grams, other.token_grams
-    singles, doubles = mine.by_order(mine.shared(theirs))
-    (one, pairs), (two, their_pairs) = mine.sizes, theirs.sizes
+def _row(mine: Sequence[int], theirs: Sequence[int], both: Sequence[int]) -> list[int]:
+    return [n for one, two, same in zip(mine, theirs, both, strict=True) for n in (one if two else 0, two, same)]
+
+
+def _rouge(own: Reading, other: Reading, both: Sequence[int]) -> tuple[float, float, float]:
+    singles, doubles = both[-ROUGE_ORDER:]
+    one, two = len(own.tokens), len(other.tokens)
     longest = longest_common_subsequence(own, other)
-    return _f1(singles, one, two), _f1(doubles, pairs, their_pairs), _f1(longest, one, two)
+    return _f1(singles, one, two), _f1(doubles, one - 1, two - 1), _f1(longest, one, two)
 
 
 def _f1(shared: int, mine: int, theirs: int) -> float:

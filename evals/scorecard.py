@@ -10,7 +10,7 @@ from statistics import fmean
 from evals import metrics, stability, statistics, style
 from evals import text as reading
 from evals.checks import Grade, Score, claims_in, loose, score
-from evals.overlap import Overlap, Reading, overlap
+from evals.overlap import Overlap, Reading, overlap, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
 from evals.suite import Item
 from serving.card import (
@@ -99,7 +99,7 @@ def human_figures(plan: Plan) -> Human:
             **(metrics.human_ceiling(references) or {}),
             "distinct1": metrics.distinct(first, 1),
             "distinct2": metrics.distinct(first, 2),
-            "self_bleu": metrics.self_bleu(first),
+            "self_bleu": metrics.self_bleu([read(text).words for text in first]),
         },
         {category: style.consistency(own, plan.suite.language) for category, own in categories.items()},
     )
@@ -159,12 +159,13 @@ def _requirements(graded: Sequence[Graded]) -> dict[str, Rate]:
 def _metrics(following: Sequence[Graded], human: Human) -> tuple[Metric, ...]:
     texts = [one.text for one in following]
     references = metrics.spread([one.item.references for one in following])
-    found = metrics.quality_of([one.overlap for one in following if one.overlap], references)
+    overlaps = [one.overlap for one in following if one.overlap]
+    found = metrics.quality_of(overlaps, references)
     values = {
         **{name: found.values[name] for name in ("bleu", "rouge1", "rouge2", "rougeL", "chrf")},
         "distinct1": metrics.distinct(texts, 1),
         "distinct2": metrics.distinct(texts, 2),
-        "self_bleu": metrics.self_bleu(texts),
+        "self_bleu": metrics.self_bleu([one.words for one in overlaps]),
     }
     signatures = {
         **found.signatures,

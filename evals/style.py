@@ -28,8 +28,9 @@ def consistency(texts: Sequence[str], language: str) -> float:
 def _profile(text: str, language: str) -> np.ndarray:
     """How often each mark of style stands in the text, square roots so that no comma rules, of length 1 or 0."""
     read = comparable(text)
-    counts = Counter(read if language == "zh" else [*latin_words(read), *(c for c in read if not c.isalnum())])
-    profile: np.ndarray = np.sqrt(np.array([counts[mark] for mark in _marks(language)], dtype=float))
+    words = Counter(() if language == "zh" else latin_words(read))
+    counts = [words[mark] if mark.isalpha() and language != "zh" else read.count(mark) for mark in _marks(language)]
+    profile: np.ndarray = np.sqrt(np.array(counts, dtype=float))
     return profile / max(float(np.linalg.norm(profile)), 1e-12)
 
 

@@ -27,6 +27,7 @@ _EMOJI = regex.compile(
 _RUN = regex.compile(r"[0-9#*]?[^\x00-\x7f]+")  # where emoji may stand
 _BULLET = regex.compile(r"^\s*(?:[-*•·–—]|\d{1,2}[.)、])\s+")
 _SENTENCE_END = regex.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
+TAIL = 160  # characters that hold most last sentences whole
 ENDINGS = ("", "s", "es", "d", "ed", "ing")
 _INSIDE_WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _TOKEN = regex.compile(r"[a-z0-9]+|\p{Han}")
@@ -88,8 +89,15 @@ def list_items(text: str) -> list[str]:
 
 
 def last_sentence(text: str) -> str:
-    parts = [part.strip() for part in _SENTENCE_END.split(without_emoji(text)) if part and part.strip()]
+    # The end is enough wherever another sentence ends in it too.
+    parts = _sentences(text[-TAIL:])
+    if len(parts) < 2 and len(text) > TAIL:
+        parts = _sentences(text)
     return parts[-1] if parts else ""
+
+
+def _sentences(text: str) -> list[str]:
+    return [part.strip() for part in _SENTENCE_END.split(without_emoji(text)) if part and part.strip()]
 
 
 @lru_cache(maxsize=4096)

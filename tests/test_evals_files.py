@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from evals.__main__ import app
 from evals.metrics import columns, self_bleu
 from evals.outputs import file_metrics
+from evals.overlap import Reading
 from serving.records import CopydeskError
 
 CHINESE = "露米喷雾细细落下，放得进包。\n今晚泡一壶茶慢慢喝。\niPhone手机壳很轻。\n"
@@ -98,10 +99,10 @@ TEXTS = st.lists(
 def test_self_bleu_is_the_mean_sentence_bleu_against_the_others(texts: list[str]) -> None:
     bleu = BLEU(tokenize="zh", effective_order=True)
     slow = [bleu.sentence_score(text, texts[:n] + texts[n + 1 :]).score / 100 for n, text in enumerate(texts)]
-    assert self_bleu(texts) == pytest.approx(sum(slow) / len(slow), abs=1e-9)
+    assert self_bleu([Reading(text).words for text in texts]) == pytest.approx(sum(slow) / len(slow), abs=1e-9)
 
 
 def test_self_bleu_of_one_text_again_and_again_is_one() -> None:
-    assert self_bleu(["A mug of tea for you."] * 4) == pytest.approx(1.0)
-    assert self_bleu(["alone"]) == 0.0
+    assert self_bleu([Reading("A mug of tea for you.").words] * 4) == pytest.approx(1.0)
+    assert self_bleu([Reading("alone").words]) == 0.0
     assert columns([["a"], ["b", "c"]]) == [["a", "b"], [None, "c"]]
