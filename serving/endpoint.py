@@ -90,7 +90,8 @@ async def ask(http: httpx2.AsyncClient, base: str = "") -> Abilities:
     answer = await http.get("/v1/models", timeout=ASK_TIMEOUT_S)
     if answer.status_code in REFUSED:
         raise CopydeskError("The endpoint refuses the key; set COPYDESK_ENDPOINT_KEY to one that it accepts.")
-    answer.raise_for_status()
+    if answer.status_code not in NO_SUCH_ROUTE:
+        answer.raise_for_status()
     try:
         cards = {str(card["id"]): card.get("parent") for card in answer.json()["data"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

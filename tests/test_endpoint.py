@@ -102,10 +102,11 @@ async def test_an_endpoint_that_hangs_is_left_after_a_while(monkeypatch: pytest.
 
 
 async def test_something_else_than_an_engine_at_the_address_is_named() -> None:
-    async with EngineDouble() as engine, client_of(engine) as client:
-        engine.loaded = None  # type: ignore[assignment]
-        with pytest.raises(EngineUnavailable):
-            await client.abilities()
+    async with EngineDouble() as engine:
+        elsewhere = Settings(_env_file=None, copydesk_endpoint=f"{engine.url}/chat")
+        async with ModelClient.of(elsewhere) as client:
+            with pytest.raises(CopydeskError, match=r"/chat/v1/models lists no models .* correct COPYDESK_ENDPOINT"):
+                await client.abilities()
 
 
 async def test_the_doctor_tells_what_the_endpoint_cannot_do(tmp_path: Path) -> None:
