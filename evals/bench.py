@@ -26,7 +26,7 @@ from serving.engine import Engine
 from serving.model import base_model_path
 from serving.prompt import task_messages
 from serving.records import Sample
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 from serving.store import BASE, Store
 
 LANGUAGES = ("en", "zh")
@@ -100,10 +100,12 @@ def _subject(name: str, plan: Plan, seed: int) -> Subject:
 
 async def bench_card() -> dict[str, object]:
     """The requests of a small card, one after the other and then all in flight, to one engine with the base model."""
-    model = base_model_path(read_settings())
+    own = read_settings()
+    model = str(base_model_path(own))
     plan = Plan(read_suite("en"), items=8, briefs=4, repeats=4)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(_env_file=None, copydesk_home=Path(folder), copydesk_model=str(model))
+        changes = {"copydesk_home": Path(folder), "copydesk_model": model, "copydesk_endpoint": ""}
+        settings = own.model_copy(update=changes)
         stop = asyncio.Event()
         engine = Engine(settings, Store(settings.database))
         running = asyncio.create_task(engine.run(stop))
