@@ -8,10 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import unused_port
+from bot_world import BRIEF, serving_desk
+from openai_double import EngineDouble
 
 from serving import cluster
 from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
@@ -124,6 +127,16 @@ async def test_a_desk_that_comes_back_finds_its_engines_running(two_machines: Se
     before = await engines(client)
     await asyncio.to_thread(cluster.deploy, two_machines, DOUBLE)
     assert await engines(client) == before
+
+
+async def test_a_desk_on_the_cluster_drafts_there(two_machines: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "deploy", partial(cluster.deploy, command=DOUBLE))
+    settings = {name: getattr(two_machines, name) for name in ("copydesk_ray_address", "copydesk_ray_port")}
+    home = two_machines.copydesk_home
+    async with serving_desk(home, EngineDouble(), copydesk_endpoint="", **settings) as it:
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+    assert "Warm light from" in draft["blocks"][0]["text"]
 
 
 async def test_a_killed_engine_loses_no_request_and_its_successor_knows_the_versions(
