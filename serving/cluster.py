@@ -217,6 +217,7 @@ class Replica:
     def __del__(self) -> None:
         """Serve takes the replica down in order; however else it goes, the kernel ends the engine with it."""
         self._engine.terminate()
+        shutil.rmtree(self._home, ignore_errors=True)
 
     async def __call__(self, request: Request) -> Response:
         from starlette.responses import JSONResponse, Response
