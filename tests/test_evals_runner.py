@@ -362,7 +362,8 @@ async def test_an_extension_survives_kill_9(store: Store, settings: Settings, la
         printed, _ = await process.communicate()
         assert process.returncode == 0
         assert [found["items"] for found in json.loads(printed)] == [42]
-        assert len(edge.requests) <= 2 * 16 + 60 + 10  # what was in flight when it was killed may be asked again
+        asked = [body for body in edge.requests if body["max_tokens"] > 1]  # not the client's question what is there
+        assert len(asked) <= 2 * 16 + 60 + 10  # what was in flight when it was killed may be asked again
     assert len(store.samples(card.id)) == 16 + 30
 
 
