@@ -159,7 +159,7 @@ def write_adapters(model: str, folder: Path) -> list[Path]:
                 part = "mlp" if target in TARGETS[4:] else "self_attn"
                 name = f"base_model.model.model.layers.{layer}.{part}.{target}"
                 tensors[f"{name}.lora_A.weight"] = (torch.randn(RANK, width) / width**0.5).to(torch.bfloat16)
-                tensors[f"{name}.lora_B.weight"] = (torch.randn(out, RANK) * 0.05).to(torch.bfloat16)
+                tensors[f"{name}.lora_B.weight"] = (torch.randn(out, RANK) * 0.15).to(torch.bfloat16)
         path = folder / f"content-{number}"
         path.mkdir()
         save_file(tensors, path / "adapter_model.safetensors")
@@ -218,6 +218,7 @@ async def swap(engine: Served, contents: list[Path], folder: Path, scale: Scale)
         texts[number] = {text[:24] for text in await asyncio.gather(*asked)}
     for number in range(len(contents)):
         await engine.http.post("/v1/unload_lora_adapter", json={"lora_name": f"known-{number}"})
+    told_apart = sum(map(len, texts.values())) == len(set().union(*texts.values()))
     live, done = f"copy-{0:04d}", False
     paths = [folder / f"copy-{number:04d}" for number in range(SWAPS + 1)]
     for number, path in enumerate(paths):
@@ -257,9 +258,10 @@ async def swap(engine: Served, contents: list[Path], folder: Path, scale: Scale)
             "clients": scale.swap_clients,
             "requests": len(swapping.first_s) + swapping.failed,
             "failed": calm.failed + swapping.failed,
-            "wrong_version": calm.wrong_version + swapping.wrong_version,
-            "unclear": calm.unclear + swapping.unclear,
-            "different_texts": len(set().union(*texts.values())),
+            "wrong_version": swapping.wrong_version if told_apart else None,
+            "wrong_version_without": calm.wrong_version if told_apart else None,
+            "unclear": swapping.unclear,
+            "versions_told_apart_by_text": told_apart,
             "load_ms_p50": round(1000 * statistics.median(loads), 1),
             "load_ms_max": round(1000 * max(loads), 1),
             "first_token_p99_ms": swapping.percentile(0.99),

@@ -44,3 +44,41 @@ def test_a_token_without_an_adapter_is_left_as_the_base_model_has_it() -> None:
     lora_ops.bgmv_expand(torch.randn(3, 4), torch.randn(2, 6, 4), after, indices)
     assert torch.equal(after[1], before[1])
     assert not torch.equal(after[0], before[0])
+
+
+def test_one_adapter_for_all_gives_what_peft_gives() -> None:
+    torch.manual_seed(1)
+    x = torch.randn(5, 24, dtype=torch.bfloat16)
+    a = tuple(torch.randn(3, 1, 8, 24, dtype=torch.bfloat16) for _ in range(2))
+    b = tuple(torch.randn(3, 1, size, 8, dtype=torch.bfloat16) for size in (16, 4))
+    base = torch.randn(5, 20, dtype=torch.bfloat16)
+    found = base.clone()
+    lora_ops.add_one(found, x, a, b, 2.0, (16, 4), slot=1)
+    wide = [part.double() for part in (x, a[0][1, 0], b[0][1, 0], a[1][1, 0], b[1][1, 0])]
+    expected = base.double() + 2 * torch.cat((wide[0] @ wide[1].T @ wide[2].T, wide[0] @ wide[3].T @ wide[4].T), 1)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-2, atol=0.3)
+
+
+@pytest.mark.parametrize(("indices", "slot"), [((1, 1), 1), ((-1, -1), -1), ((0, 1), -2), ((-1, 0), -2), ((), -2)])
+def test_a_batch_with_one_adapter_is_known(indices: tuple[int, ...], slot: int) -> None:
+    assert lora_ops.single_slot(torch.tensor(indices, dtype=torch.long)) == slot
+
+
+def test_vllms_wrapper_takes_the_short_way_and_the_long_one() -> None:
+    class Wrapper:
+        token_lora_indices = torch.empty(0, dtype=torch.long)
+
+        def update_metadata(self, indices: torch.Tensor) -> None:
+            self.token_lora_indices = indices
+
+        def add_lora_linear(self, y: torch.Tensor, *rest: object) -> None:
+            y += 100
+
+    lora_ops._teach(Wrapper)
+    wrapper = Wrapper()
+    weights = ((torch.ones(2, 1, 1, 3),), (torch.ones(2, 1, 2, 1),), 1.0, (2,))
+    for indices, expected in (((1, 1), 3.0), ((-1, -1), 0.0), ((0, 1), 100.0)):
+        y = torch.zeros(2, 2)
+        wrapper.update_metadata(torch.tensor(indices))
+        wrapper.add_lora_linear(y, torch.ones(2, 3), *weights)
+        assert torch.equal(y, torch.full((2, 2), expected))

@@ -29,10 +29,12 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="the table of docs/performance.md, on one NVIDIA GPU")
     parser.add_argument("--short", action="store_true", help="with --gpu: the all-linear recipe only")
     parser.add_argument("--profile", type=Path, help="with --gpu: write where a step's time goes")
-    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--only", help="recipes whose name holds this")
     arguments = parser.parse_args()
     if arguments.gpu:
         for name, settings in gpu_cases(arguments.short):
+            if arguments.only and arguments.only not in name:
+                continue
             try:
                 figures = on_gpu(settings, arguments.profile if name == "all-linear r16" else None)
             except (RuntimeError, ImportError) as error:
