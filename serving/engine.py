@@ -19,21 +19,24 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from serving.client import EngineUnavailable, ModelClient, Sampling
+from serving.life import Life, prove
 from serving.model import base_model_path
 from serving.prompt import messages
 from serving.records import CopydeskError, Version
-from serving.registry import verify
+from serving.registry import check
 from serving.settings import Settings, read_settings
 from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
 
-MAX_LORA_RANK = 64  # of a recipe; vLLM pads every adapter up to it, which costs a CPU four times the work of 16
-MAX_LORA_RANK_CPU = 16
+# Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and on an
+# H100 a quarter of the base's speed.
+MAX_LORA_RANK = 16
 MAX_MODEL_LEN = 2048
 KV_CACHE_GIB = 1
 START_TIMEOUT_S = 900.0  # a GPU compiles and captures for minutes at the first start
 POLL_S = 0.5
+NEW_VERSIONS_S = 5.0
 STOP_TIMEOUT_S = 20.0
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_S = 120.0  # after so long without a fall the backoff starts over
@@ -162,19 +165,49 @@ class Engine:
         live = self.store.live()
         for version in versions_in_use(self.store):
             try:
-                await asyncio.to_thread(verify, version)
-                await client.ensure_loaded(version)
+                await self._admit(client, version)
             except CopydeskError as error:
                 if version.name == live:
                     raise CopydeskError(f"{error} Until then: copydesk version rollback") from error
                 log.warning("%s is not served: %s", version.name, error)
 
+    async def _admit(self, client: ModelClient, version: Version) -> None:
+        """Load a version and let it answer; what came of it is recorded, and decides whether it may go live."""
+        life = Life(self.store)
+        try:
+            model = await asyncio.to_thread(base_model_path, self.settings)
+            await asyncio.to_thread(check, version, model, max_lora_rank())
+            await prove(client, version)
+        except EngineUnavailable:  # it says nothing about the version
+            raise
+        except CopydeskError as error:
+            await asyncio.to_thread(life.record_load, version.name, str(error))
+            raise
+        await asyncio.to_thread(life.record_load, version.name)
+
+    async def _admit_new(self) -> None:
+        """Versions that a round made while the engine ran are tried before anybody decides about them."""
+        life = Life(self.store)
+        async with ModelClient(self.settings.endpoint) as client:
+            while True:
+                for version in await asyncio.to_thread(versions_in_use, self.store):
+                    if await asyncio.to_thread(life.last_failure, version.name) is None:
+                        try:
+                            await self._admit(client, version)
+                        except CopydeskError as error:
+                            log.warning("%s is not served: %s", version.name, error)
+                await asyncio.sleep(NEW_VERSIONS_S)
+
     async def _until_gone(self, stop: asyncio.Event) -> None:
         assert self._process is not None
         waits = [asyncio.create_task(self._process.wait()), asyncio.create_task(stop.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits:
-            task.cancel()
+        admitting = asyncio.create_task(self._admit_new())
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*waits, admitting):
+                task.cancel()
+            await asyncio.wait((*waits, admitting))
 
     async def _stop(self) -> None:
         """End the engine and its workers. It started a session of its own: its group holds them and nothing else."""
@@ -202,6 +235,10 @@ def versions_in_use(store: Store) -> list[Version]:
     return [v for v in store.versions() if v.name in keep or store.decision_on(v.name) is None]
 
 
+def max_lora_rank() -> int:
+    return MAX_LORA_RANK_CPU if has_cpu_build() else MAX_LORA_RANK
+
+
 def arguments(model: str, socket: Path) -> list[str]:
     """vLLM's command line. --max-cpu-loras is explicit, since its default would evict what is still needed."""
     options = {
@@ -209,7 +246,7 @@ def arguments(model: str, socket: Path) -> list[str]:
         "--served-model-name": BASE,
         "--uds": str(socket),
         "--max-model-len": str(MAX_MODEL_LEN),
-        "--max-lora-rank": str(MAX_LORA_RANK_CPU if has_cpu_build() else MAX_LORA_RANK),
+        "--max-lora-rank": str(max_lora_rank()),
         "--max-loras": "2",
         "--max-cpu-loras": "8",
         "--max-num-seqs": "32" if has_cpu_build() else "256",

@@ -15,7 +15,7 @@ Kind = Literal["dpo", "kto"]
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 TARGETS = ATTENTION + MLP
-RANKS = (1, 8, 16, 32, 64)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
+RANKS = (1, 8, 16)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
 
 SIZE_EXPONENT = 0.78
 OPTIONAL = {"max_grad_norm", "min_steps", "reference_hidden", "preference", "bits"}
