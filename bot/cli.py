@@ -17,8 +17,11 @@ from rich.table import Table
 
 from serving import logs
 from serving import trace as tracing
+from serving.canary import Canaries, Canary
+from serving.card import Rate
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
+from serving.life import Life
 from serving.records import CopydeskError, PairStatus, Round, RoundState
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings
@@ -223,18 +226,14 @@ def version_list(as_json: AsJson = False) -> None:
     """All versions, the newest first."""
     store = _store()[1]
     live = store.live()
-    versions = [{**asdict(v), "state": _state(store, v.name, live)} for v in store.versions()]
+    life = Life(store)
+    versions = [{**asdict(v), "state": life.state(v)} for v in store.versions()]
     if as_json:
         _print_json({"live": live, "versions": versions})
         return
     rows = [(v["name"], v["state"], v["round_id"], v["base_model"], v["created_at"][:19]) for v in versions]
     _print_table(("version", "state", "round", "base model", "made (UTC)"), rows, "No version yet: copydesk round run")
     out.print(f"Live: {live}")
-
-
-def _state(store: Store, name: str, live: str) -> str:
-    decision = store.decision_on(name)
-    return "live" if name == live else decision.decision.value if decision else "candidate"
 
 
 @version_app.command("show")
@@ -248,11 +247,14 @@ def version_show(name: str, as_json: AsJson = False) -> None:
     except CopydeskError as error:
         files = str(error)
     decisions = [asdict(p) for p in store.promotions() if p.version == name]
+    life = Life(store)
+    steps = life.steps(version)
     if as_json:
-        _print_json({**asdict(version), "files": files, "decisions": decisions})
+        life_rows = [asdict(step) for step in steps]
+        _print_json({**asdict(version), "files": files, "decisions": decisions, "life": life_rows})
         return
-    state = _state(store, name, store.live())
-    rows = [("state", state), ("files", files), *((k, v) for k, v in asdict(version).items())]
+    rows = [("state", life.state(version)), ("files", files), *((k, v) for k, v in asdict(version).items())]
+    rows += [(step.state, f"{step.created_at[:19]} {step.reason}") for step in steps]
     rows += [(d["decision"], f"{d['created_at'][:19]} {d['user']} {d['reason']}") for d in decisions]
     _print_table(("", ""), rows, "")
 
@@ -278,6 +280,40 @@ def version_rollback(reason: Annotated[str, typer.Option(help="Why; kept with th
     promotion = Registry(store, settings.copydesk_leads).roll_back(user="cli", reason=reason)
     name = "The base model" if promotion.version == BASE else promotion.version
     out.print(f"{name} is live again; {promotion.previous} is not any more.")
+
+
+@version_app.command("canary")
+def version_canary(
+    name: Annotated[str, typer.Argument(help="The candidate; without one: how the canary stands.")] = "",
+    share: Annotated[int, typer.Option(help="Percent of the people who get it.")] = 20,
+    end: Annotated[bool, typer.Option("--end", help="Everybody gets the live version again.")] = False,
+) -> None:
+    """Let a share of the people try a version that nobody decided about yet."""
+    settings, store = _store()
+    canaries = Canaries(store, Registry(store, settings.copydesk_leads))
+    if end:
+        canary = canaries.end(user="cli")
+        out.print(f"{canary.version} is tried no more.")
+        _print_liked(canaries, canary)
+    elif name:
+        canary = canaries.start(name, share, user="cli")
+        out.print(f"{canary.version} writes for {share} % of the people.")
+    elif running := canaries.running:
+        _print_liked(canaries, running)
+    else:
+        out.print("No version is tried now.")
+
+
+def _print_liked(canaries: Canaries, canary: Canary) -> None:
+    rows = [
+        (liked.version, liked.drafts, f"{liked.up.successes} of {liked.up.total}", _interval(liked.up))
+        for liked in canaries.liked(canary)
+    ]
+    _print_table(("version", "drafts", "👍", "95 %"), rows, "No draft since it began.")
+
+
+def _interval(rate: Rate) -> str:
+    return f"{rate.low:.0%} to {rate.high:.0%}" if rate.total else ""
 
 
 @pairs_app.command("import")

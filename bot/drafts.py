@@ -14,6 +14,7 @@ from bot.office import Office
 from bot.refusals import code_of
 from bot.replies import Place, Reply, Streaming
 from bot.texts import Words
+from serving.canary import Canaries
 from serving.client import Completion, EngineUnavailable, Sampling
 from serving.logs import about
 from serving.prompt import task_messages
@@ -47,6 +48,7 @@ class Drafts:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._store = office.store
+        self._canaries = Canaries(office.store, office.desk.registry)
         self._slack = office.slack
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._streaming = Streaming()
@@ -220,7 +222,7 @@ class Drafts:
         while True:
             try:
                 async with self._turns:
-                    version, completion = await self._complete(brief, reply)
+                    version, completion = await self._complete(brief, reply, request.user)
                 break
             except EngineUnavailable as error:
                 log.warning("Request %d waits for the engine: %s", request.id, error)
@@ -253,10 +255,10 @@ class Drafts:
         assert reply.ts is not None
         return reply.ts
 
-    async def _complete(self, brief: Brief, reply: Reply) -> tuple[str, Completion]:
-        """Let the live version write, once more if it says nothing."""
+    async def _complete(self, brief: Brief, reply: Reply, user: str) -> tuple[str, Completion]:
+        """Let the live version write, or the candidate for who tries it; once more if it says nothing."""
         client = self._office.desk.client
-        version = await asyncio.to_thread(self._store.live)
+        version = await asyncio.to_thread(self._canaries.version_for, user)
         if version != BASE:
             await client.ensure_loaded(await asyncio.to_thread(self._store.version, version))
         completion: Completion | None = None

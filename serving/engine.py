@@ -176,7 +176,7 @@ class Engine:
         life = Life(self.store)
         try:
             model = await asyncio.to_thread(base_model_path, self.settings)
-            await asyncio.to_thread(check, version, model, max_lora_rank())
+            await asyncio.to_thread(check, version, model, MAX_LORA_RANK)
             await prove(client, version)
         except EngineUnavailable:  # it says nothing about the version
             raise
@@ -235,10 +235,6 @@ def versions_in_use(store: Store) -> list[Version]:
     return [v for v in store.versions() if v.name in keep or store.decision_on(v.name) is None]
 
 
-def max_lora_rank() -> int:
-    return MAX_LORA_RANK_CPU if has_cpu_build() else MAX_LORA_RANK
-
-
 def arguments(model: str, socket: Path) -> list[str]:
     """vLLM's command line. --max-cpu-loras is explicit, since its default would evict what is still needed."""
     options = {
@@ -246,7 +242,7 @@ def arguments(model: str, socket: Path) -> list[str]:
         "--served-model-name": BASE,
         "--uds": str(socket),
         "--max-model-len": str(MAX_MODEL_LEN),
-        "--max-lora-rank": str(max_lora_rank()),
+        "--max-lora-rank": str(MAX_LORA_RANK),
         "--max-loras": "2",
         "--max-cpu-loras": "8",
         "--max-num-seqs": "32" if has_cpu_build() else "256",

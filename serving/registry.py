@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
+from serving.life import Life
 from serving.records import CopydeskError, Decision, Promotion, Version
 from serving.store import BASE, Store
 
@@ -40,6 +42,30 @@ def verify(version: Version) -> None:
         )
 
 
+def check(version: Version, base_model: str, max_rank: int) -> None:
+    """Whether the engine can serve a version's files, before it is asked to.
+
+    Args:
+        base_model: the directory or name of the base that the engine serves.
+
+    Raises:
+        CopydeskError: other files than registered, another base, or a shape that vLLM refuses.
+    """
+    verify(version)
+    try:
+        config = json.loads((Path(version.path) / "adapter_config.json").read_text())
+        rank, modules = int(config["r"]), config["target_modules"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CopydeskError(f"{version.name} is no LoRA adapter (its adapter_config.json cannot be read).") from error
+    if Path(version.base_model).name not in base_model:  # a directory of the hub's cache has the name further up
+        raise CopydeskError(f"{version.name} was trained on {version.base_model}; {Path(base_model).name} is served.")
+    if rank > max_rank:
+        raise CopydeskError(f"{version.name} has rank {rank}; this engine serves up to {max_rank}.")
+    refused = [name for name in ("use_dora", "modules_to_save") if config.get(name)]
+    if refused or config.get("bias", "none") != "none" or not modules:
+        raise CopydeskError(f"{version.name} is no plain LoRA adapter; train it with a recipe of Copydesk's.")
+
+
 class Registry:
     """Decisions about versions. Every way to decide (button, command) comes through here.
 
@@ -54,7 +80,7 @@ class Registry:
     def is_lead(self, user: str) -> bool:
         return user in self.leads or user == "cli"
 
-    def _require_lead(self, user: str) -> None:
+    def require_lead(self, user: str) -> None:
         if not self.is_lead(user):
             raise CopydeskError(
                 "Only a team lead can decide about versions. Leads are listed in COPYDESK_LEADS.",
@@ -71,21 +97,28 @@ class Registry:
         Raises:
             CopydeskError: no right to decide, no such version, decided already, or files that changed.
         """
-        self._require_lead(user)
+        self.require_lead(user)
         version = self.store.version(name)
         verify(version)
         if digest is not None and digest != version.digest:
             raise CopydeskError(f"The scorecard is about other files than {name} has now; score it again first.")
+        if failure := Life(self.store).last_failure(name):
+            raise CopydeskError(
+                f"{name} cannot be served, so it cannot go live: {failure}",
+                code="not_served",
+                version=name,
+                failure=failure,
+            )
         return self.store.decide(name, Decision.APPROVED, digest=version.digest, user=user, reason=reason)
 
     def reject(self, name: str, *, user: str, reason: str = "") -> Promotion:
-        self._require_lead(user)
+        self.require_lead(user)
         version = self.store.version(name)
         return self.store.decide(name, Decision.REJECTED, digest=version.digest, user=user, reason=reason)
 
     def roll_back(self, *, user: str, reason: str = "", expected_live: str | None = None) -> Promotion:
         """Return to what was live before the live version. The base model counts as the first one."""
-        self._require_lead(user)
+        self.require_lead(user)
         live = self.store.live()
         if expected_live is not None and live != expected_live:
             raise CopydeskError(

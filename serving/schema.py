@@ -31,6 +31,13 @@ def m0003_rounds(db: Database) -> None:
 
 
 @migrations()
+def m0004_life(db: Database) -> None:
+    for statement in _M0004.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+@migrations()
 def m0005_preferences(db: Database) -> None:
     for statement in _M0005.split(";\n"):
         if statement.strip():
@@ -291,6 +298,26 @@ CREATE TABLE round_exclusions (
     PRIMARY KEY (round_id, pair_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX round_exclusions_pair ON round_exclusions(pair_id);
+"""
+
+_M0004 = """
+CREATE TABLE loads (
+    id INTEGER PRIMARY KEY,
+    version TEXT NOT NULL REFERENCES versions(name),
+    failure TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX loads_version ON loads(version);
+CREATE TABLE canaries (
+    id INTEGER PRIMARY KEY,
+    version TEXT NOT NULL REFERENCES versions(name),
+    share REAL NOT NULL CHECK (share > 0 AND share < 1),
+    started_by TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    ended_by TEXT,
+    ended_at TEXT
+) STRICT;
+CREATE UNIQUE INDEX canaries_once ON canaries((1)) WHERE ended_by IS NULL;
 """
 
 _M0005 = """

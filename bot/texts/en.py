@@ -262,6 +262,7 @@ TEXTS = {
         "{version} cannot go live: the engine that writes here does not know it and takes no new versions. "
         "Ask whoever runs that engine to load {version}, then press Approve again."
     ),
+    "error_not_served": "{version} cannot go live, since the engine could not serve it: {failure}",
     "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
     "error_no_round": "No round is running any more, so there is nothing to cancel.",
     "error_other": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",

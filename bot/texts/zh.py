@@ -231,6 +231,7 @@ TEXTS = {
     "error_endpoint_loads_none": (
         "{version} 不能上线：现在写稿的引擎不认识它，也不接收新版本。请让管理该引擎的人先加载 {version}，再点“批准”。"
     ),
+    "error_not_served": "{version} 不能上线，引擎无法使用它：{failure}",
     "error_nothing_before": "现在用的就是基础模型，没有更早的版本可以回退。",
     "error_no_round": "现在没有在训练，不用取消。",
     "error_other": "没做成。过一会儿再试；还不行就把这句话给管理员看：{detail}",
