@@ -304,7 +304,7 @@ def with_transformers(model: str, adapter: Path, scale: Scale) -> None:
     network = PeftModel.from_pretrained(base, adapter, autocast_adapter_dtype=False).eval()
     for count in scale.concurrencies:
         turns = [[{"role": "user", "content": f"{number}. {PROMPT}"}] for number in range(count)]
-        batch = tokenizer.apply_chat_template(
+        batch: Any = tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True
         )
         began = time.monotonic()

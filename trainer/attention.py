@@ -48,7 +48,8 @@ def segment_attention(
     if options.get("softcap") or (window and max(segments) > window):
         raise CopydeskError('This base model cannot train packed; take a recipe with batching "bucketed".')
     row = Segments.of(segments, query.device)
-    return segments_attended(*(part[0].transpose(0, 1) for part in (query, key, value)), row, scaling)[None], None
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    return segments_attended(query, key, value, row, scaling)[None], None
 
 
 class Segments(NamedTuple):

@@ -21,7 +21,12 @@ PAIRS = 24  # here; the article's recipe takes about two minutes for them on two
 PAIRS_GPU = 512
 EPOCHS_GPU = 5
 WARM_STEPS = 4  # kernels load and memory is laid out in the first ones
-SHAPE_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+SHAPE_7B: dict[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+}
 
 
 def main() -> None:
@@ -143,6 +148,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
 
     from trainer import lora
     from trainer.dataset import TrainingData
+    from trainer.plan import memory_plan as plain
     from trainer.recipe import DEFAULT
 
     limit = settings.pop("limit_gib", None)
@@ -154,7 +160,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
     data = TrainingData((), Dataset.from_list(rows), (), 0, 0)
     if limit:
         # The plan is made for a card of this size: what the weights leave of it.
-        lora.memory_plan = limited(limit, lora.memory_plan)  # type: ignore[assignment]
+        setattr(lora, "memory_plan", limited(limit, plain))  # noqa: B010
     torch.cuda.reset_peak_memory_stats()
     times: list[tuple[float, float]] = []
     plans: list[Any] = []
@@ -164,7 +170,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
 
     fitted = lora.fit(model, data, recipe, 0, told, on_plan=plans.append)
     if limit:
-        lora.memory_plan = lora.memory_plan.plain  # type: ignore[attr-defined]
+        setattr(lora, "memory_plan", plain)  # noqa: B010
     sizes = [sum(len(rows[index]["input_ids"]) for index in batch) for batch in lora.batches(rows, recipe)]
     seconds = times[-1][0] - times[WARM_STEPS - 1][0]
     figures = {
@@ -187,7 +193,6 @@ def limited(gib: float, plan: Any) -> Any:
     def planned(*arguments: Any, **options: Any) -> Any:
         return plan(*arguments, **options, free=int(gib * 2**30) - torch.cuda.memory_allocated())
 
-    planned.plain = plan  # type: ignore[attr-defined]
     return planned
 
 

@@ -151,7 +151,7 @@ def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, direction: float) ->
 if triton is not None:
 
     @triton.jit
-    def _norm(hidden, delta, weight, total, normed, scale, width, epsilon, ADDS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _norm(hidden, delta, weight, total, normed, scale, width, epsilon, ADDS: tl.constexpr, BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         column = tl.arange(0, BLOCK)
         inside = column < width
@@ -166,7 +166,7 @@ if triton is not None:
         tl.store(normed + row * width + column, (wide * share).to(x.dtype) * w, mask=inside)
 
     @triton.jit
-    def _norm_backward(grad_total, grad_normed, total, weight, scale, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _norm_backward(grad_total, grad_normed, total, weight, scale, out, width, BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         column = tl.arange(0, BLOCK)
         inside = column < width
@@ -180,7 +180,7 @@ if triton is not None:
         tl.store(out + at, (through + residual).to(residual.dtype), mask=inside)
 
     @triton.jit
-    def _rotary(x, out, cos, sin, pitch, out_pitch, heads, half, direction, HEADS: tl.constexpr, HALF: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _rotary(x, out, cos, sin, pitch, out_pitch, heads, half, direction, HEADS: tl.constexpr, HALF: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         head = tl.arange(0, HEADS)[:, None]
         column = tl.arange(0, HALF)[None, :]
@@ -196,7 +196,7 @@ if triton is not None:
         tl.store(out + row * out_pitch + at + half, (b * c + a * s).to(a.dtype), mask=inside)
 
     @triton.jit
-    def _gate(gate_up, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _gate(gate_up, out, width, BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = column < width
@@ -206,7 +206,7 @@ if triton is not None:
         tl.store(out + row * width + column, (wide * tl.sigmoid(wide)).to(up.dtype) * up, mask=inside)
 
     @triton.jit
-    def _gate_backward(gate_up, grad, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _gate_backward(gate_up, grad, out, width, BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = column < width
@@ -220,7 +220,7 @@ if triton is not None:
         tl.store(out + at + width, (wide * gate * share).to(up.dtype), mask=inside)
 
     @triton.jit
-    def _cross_entropy(logits, targets, loss, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _cross_entropy(logits, targets, loss, width, BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         logits += row * width
         target = tl.load(targets + row)

@@ -144,7 +144,7 @@ def packing(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> dict[st
     if device.type != "cuda" or find_spec("bitsandbytes") is None:
         raise CopydeskError(f"Recipe {recipe.name} needs an NVIDIA GPU and the package bitsandbytes; take default.")
     return {
-        "quantization_config": BitsAndBytesConfig(
+        "quantization_config": BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         ),
         "device_map": {"": 0},
@@ -348,21 +348,21 @@ class Masters:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, learning_rate_of(recipe, steps))
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
+        exact: list[Tensor] = []
+        given: list[Tensor] = []
         for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if master.grad is None:
-                master.grad = torch.empty_like(master)
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        torch._foreach_copy_([master.grad for master in self.masters], [p.grad for p in self.parameters])
-        for parameter in self.parameters:
+            master.grad = torch.empty_like(master) if master.grad is None else master.grad
+            exact.append(master.grad)
+            given.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             parameter.grad = None
+        torch._foreach_copy_(exact, given)
         scaler.unscale_(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.masters, self.recipe.max_grad_norm)
         scaler.step(self.optimiser)
         scaler.update()
         self.schedule.step()
         with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self.masters)
+            torch._foreach_copy_([*self.parameters], [*self.masters])
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next step depends on, by names such as "3.exp_avg"."""

@@ -44,11 +44,12 @@ class Projection:
             self.scales = torch.cat([base.weight.quant_state.absmax for base in bases])
         if len(bases) > 1:
             self.weight = torch.cat([base.weight.data for base in bases])
-            parts = self.weight.split([len(base.weight) for base in bases])
+            parts = torch.split(self.weight, [len(base.weight) for base in bases])
             for base, part in zip(bases, parts, strict=True):
                 base.weight.data = part
             if packed:
-                scales = cast(Tensor, self.scales).split([len(base.weight.quant_state.absmax) for base in bases])
+                counts = [len(base.weight.quant_state.absmax) for base in bases]
+                scales = torch.split(cast(Tensor, self.scales), counts)
                 for base, own in zip(bases, scales, strict=True):
                     base.weight.quant_state.absmax = own
 
@@ -68,7 +69,8 @@ class Projection:
             for size, adapter in zip(self.sizes, self.adapters, strict=True)
         ]
         first = torch.cat(a) if a else x.new_empty(0, self.width)
-        out = cast(Tensor, _Adapted.apply(x, first, torch.block_diag(*b) if len(b) > 1 else b[0], self))
+        second = b[0] if len(b) == 1 else torch.block_diag(*b)
+        out: Tensor = _Adapted.apply(x, first, second, self)
         return out if self.bias is None else out + self.bias
 
 
@@ -173,7 +175,9 @@ class Trunk:
             segments = segments._replace(lengths=())
         kept = (labels != IGNORED).nonzero()[:, 0]
         ids, positions, kept, targets = (_moved(part, device) for part in (ids, positions, kept, labels[kept]))
-        return cast(Tensor, _SummedLoss.apply(self.hidden(ids, positions, segments, kept), self.head, targets))
+        hidden = self.hidden(ids, positions, segments, kept)
+        loss: Tensor = _SummedLoss.apply(hidden, self.head, targets)
+        return loss
 
     def hidden(self, ids: Tensor, positions: Tensor, segments: Segments, kept: Tensor) -> Tensor:
         """The normed hidden states at some positions, [kept, hidden size]. ids and positions: [tokens]."""
