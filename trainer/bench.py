@@ -60,7 +60,7 @@ def here(name: str) -> dict[str, Any]:
     from serving.settings import read_settings
     from trainer.lora import peak_rss_gib
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     base = base_model_path(read_settings())
     figures = with_trl(base) if name == "trl" else with_ours(base, name)
     return {**figures, "peak_gib": peak_rss_gib()}
