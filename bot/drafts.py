@@ -259,8 +259,17 @@ class Drafts:
         """Let the live version write, or the candidate for who tries it; once more if it says nothing."""
         client = self._office.desk.client
         version = await asyncio.to_thread(self._canaries.version_for, user)
-        if version != BASE:
-            await client.ensure_loaded(await asyncio.to_thread(self._store.version, version))
+        try:
+            await self._load(version)
+        except EngineUnavailable:
+            raise
+        except CopydeskError as error:
+            live = await asyncio.to_thread(self._store.live)
+            if version == live:
+                raise
+            log.warning("The candidate cannot write, the live version does: %s", error)
+            version = live
+            await self._load(version)
         completion: Completion | None = None
         for _ in range(2):
             text = ""
@@ -275,6 +284,10 @@ class Drafts:
                 break
         assert completion is not None
         return version, completion
+
+    async def _load(self, version: str) -> None:
+        if version != BASE:
+            await self._office.desk.client.ensure_loaded(await asyncio.to_thread(self._store.version, version))
 
     async def _give_up(self, request: Request, reply: Reply, text: str) -> None:
         await reply.say(text)
