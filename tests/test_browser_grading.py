@@ -73,7 +73,7 @@ async def test_people_grade_and_compare_on_the_page(
             await picture(browser, f"{kind}-{language}-end")
             await browser.click("[data-modal-close]")
             await browser.gone("dialog")
-        await browser.size(1280, 1700)
+        await browser.size(1280, 2400)  # the whole card
         await browser.see(ROOM, "Compared blind", seconds=10)
         await picture(browser, f"scorecard-people-{language}")
         assert len(it.store.rows("SELECT * FROM grades")) == len(it.store.rows("SELECT * FROM votes")) == SHEET_SIZE
