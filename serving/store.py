@@ -159,9 +159,7 @@ class Store:
         with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
                 return None
-            brief_id = self.insert(
-                db, "briefs", **_task_columns(task), user=user, channel=channel, thread_ts=thread_ts
-            )
+            brief_id = self.insert(db, "briefs", **_task_columns(task), user=user, channel=channel, thread_ts=thread_ts)
             return self._add_request(db, brief_id, user, channel, thread_ts, locale)
 
     def add_another_request(
@@ -641,9 +639,7 @@ class Store:
         return [_promotion(row) for row in self.rows("SELECT * FROM promotions ORDER BY id DESC")]
 
     def decision_on(self, version: str) -> Promotion | None:
-        rows = self.rows(
-            "SELECT * FROM promotions WHERE version = ? AND decision IN ('approved', 'rejected')", version
-        )
+        rows = self.rows("SELECT * FROM promotions WHERE version = ? AND decision IN ('approved', 'rejected')", version)
         return _promotion(rows[0]) if rows else None
 
     def _get(self, table: str, id: int) -> Row:
