@@ -90,10 +90,10 @@ async def prove(client: ModelClient, version: Version) -> None:
         EngineUnavailable: the engine went away; it says nothing about the version.
         CopydeskError: the version does not load, or does not answer.
     """
-    await client.ensure_loaded(version)
     try:
+        await client.ensure_loaded(version)
         await client.complete(messages("Say hello."), version.name, PROBE)
-    except EngineUnavailable:
+    except EngineUnavailable as error:
         if not await client.healthy():
             raise
-        raise CopydeskError(f"{version.name} loads and does not answer.") from None
+        raise CopydeskError(f"{version.name} is tried again at the engine's next start. {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -14,11 +15,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
 from serving.engine import Engine, arguments, reason_of
+from serving.life import Life
 from serving.prompt import task_messages, task_of
-from serving.records import CopydeskError, Requirements
+from serving.records import CopydeskError, Requirements, Version
+from serving.registry import Registry, digest_of
 from serving.settings import Settings
 from serving.store import BASE, Store
 
@@ -101,6 +106,53 @@ async def test_nobody_else_on_the_machine_reaches_the_engine(desk: tuple[Setting
         c.laddr.ip for p in [process, *process.children()] for c in p.net_connections("inet") if c.status == "LISTEN"
     }
     assert addresses <= {"127.0.0.1", "::1"}
+
+
+def made(store: Store, settings: Settings, rank: int, *, corrupt: bool = False) -> Version:
+    """A version as a round registers it, on q_proj alone."""
+    round = store.start_round({}, [], "d")
+    directory = settings.adapters / round.version
+    directory.mkdir(parents=True)
+    base = json.loads((Path(settings.copydesk_model) / "config.json").read_text())
+    width = base["hidden_size"]
+    tensors = {}
+    for layer in range(base["num_hidden_layers"]):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{name}.lora_A.weight"] = torch.randn(rank, width) / width
+        tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank) / width
+    weights = directory / "adapter_model.safetensors"
+    save_file(tensors, weights)
+    if corrupt:
+        weights.write_bytes(weights.read_bytes()[:1000])
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": ["q_proj"], "bias": "none"}
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    digest, name = digest_of(directory), Path(settings.copydesk_model).name
+    return store.finish_round(round.id, {}, path=str(directory.resolve()), digest=digest, base_model=name)
+
+
+@pytest.mark.engine
+async def test_new_versions_are_tried_and_one_that_does_not_load_cannot_go_live(desk: tuple[Settings, int]) -> None:
+    settings, _ = desk
+    store = Store(settings.database)
+    life, registry = Life(store), Registry(store, ())
+    corrupt, foreign, good = (
+        made(store, settings, 8, corrupt=True),
+        made(store, settings, 128),
+        made(store, settings, 8),
+    )
+    for _ in range(240):
+        found = [life.last_failure(version.name) for version in (corrupt, foreign, good)]
+        if None not in found:
+            break
+        await asyncio.sleep(0.5)
+    assert [life.state(version) for version in (corrupt, foreign, good)] == ["failed", "failed", "loaded"], found
+    assert "rank 128" in (found[1] or "")
+    for version in (corrupt, foreign):
+        with pytest.raises(CopydeskError, match=f"{version.name} cannot be served, so it cannot go live"):
+            registry.approve(version.name, user="cli")
+    assert registry.approve(good.name, user="cli").version == store.live()
+    async with ModelClient(settings.endpoint) as client:
+        assert (await client.complete(task_messages(LAMP), good.name, Sampling(max_tokens=4))).model == good.name
 
 
 @pytest.mark.engine
