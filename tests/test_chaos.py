@@ -20,6 +20,7 @@ from bot_world import BRIEF, World, environment, offers, scored, world
 from openai_double import Answer
 
 from serving.canary import Canaries
+from serving.life import Life
 from serving.registry import Registry
 from serving.store import BASE
 
@@ -188,3 +189,14 @@ async def test_who_tries_a_candidate_that_the_engine_refuses_is_served_by_the_li
             ts = await person.mention("C_COPY", BRIEF)
             await it.draft(person, "C_COPY", ts)
         assert {d.version for d in it.store.drafts()} == {BASE}
+
+
+async def test_a_lead_who_approves_what_the_engine_cannot_serve_reads_why(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        version = scored(it)
+        Life(it.store).record_load(version.name, "no memory is left")
+        card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        told = await it.mara.submit(await it.mara.wait_modal(callback_id="approve_view"))
+        expected = "copy-0001 cannot go live, since the engine could not serve it: no memory is left"
+        assert (told, it.store.live()) == ({"reason": expected}, BASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from serving.life import Life, prove
 from serving.records import CopydeskError, Version
 from serving.registry import Registry, check, digest_of
 from serving.settings import Settings
-from serving.store import Store
+from serving.store import BASE, Store
 
 PLAIN = {"r": 16, "target_modules": ["q_proj"], "bias": "none"}
 
@@ -71,6 +72,14 @@ def test_what_did_not_load_does_not_go_live_until_it_does(registry: Registry, st
     life.record_load(version.name)
     assert [step.state for step in life.steps(version)] == ["registered", "failed", "loaded"]
     assert registry.approve(version.name, user="cli").version == version.name
+
+
+def test_rolling_back_takes_less_than_a_second(registry: Registry, store: Store, tmp_path: Path) -> None:
+    version = trained(store, tmp_path)
+    registry.approve(version.name, user="cli")
+    began = time.monotonic()
+    registry.roll_back(user="cli")
+    assert (store.live(), time.monotonic() - began < 1) == (BASE, True)
 
 
 @pytest.mark.parametrize(
