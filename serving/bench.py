@@ -151,7 +151,7 @@ def write_adapters(model: str, folder: Path) -> list[Path]:
     widths = ((hidden, query), (hidden, keys), (hidden, keys), (query, hidden), (hidden, inner), (hidden, inner))
     shapes = dict(zip(TARGETS, (*widths, (inner, hidden)), strict=True))
     made = []
-    for number in range(CONTENTS):
+    for number in range(2 * CONTENTS):
         torch.manual_seed(number)
         tensors = {}
         for layer in range(config.num_hidden_layers):
@@ -208,17 +208,27 @@ async def compare(engine: Served, adapter: str, scale: Scale) -> None:
         say({"adapter_to_base": round(statistics.median(ratios), 3), "concurrency": clients})
 
 
+async def different(engine: Served, made: list[Path], scale: Scale) -> tuple[list[Path], list[set[str]]]:
+    """Adapters whose texts tell them apart, and how each of their texts begins; two of random weights may agree."""
+    contents: list[Path] = []
+    texts: list[set[str]] = []
+    for path in made:
+        name = f"known-{path.name}"
+        await engine.load(name, path)
+        # A crowd of them, since the last bit of a product depends on what it is computed beside.
+        asked = [engine.ask(name, scale.swap_tokens) for _ in range(scale.swap_clients)]
+        begins = {text[:24] for text in await asyncio.gather(*asked)}
+        await engine.http.post("/v1/unload_lora_adapter", json={"lora_name": name})
+        if len(contents) < CONTENTS and all(begins.isdisjoint(other) for other in texts):
+            contents.append(path)
+            texts.append(begins)
+    return contents, texts
+
+
 async def swap(engine: Served, contents: list[Path], folder: Path, scale: Scale) -> None:
     """Fifty versions become live one after the other while clients ask for whichever is live."""
-    texts: dict[int, set[str]] = {}
-    for number, path in enumerate(contents):
-        await engine.load(f"known-{number}", path)
-        # A crowd of them, since the last bit of a product depends on what it is computed beside.
-        asked = [engine.ask(f"known-{number}", scale.swap_tokens) for _ in range(scale.swap_clients)]
-        texts[number] = {text[:24] for text in await asyncio.gather(*asked)}
-    for number in range(len(contents)):
-        await engine.http.post("/v1/unload_lora_adapter", json={"lora_name": f"known-{number}"})
-    told_apart = sum(map(len, texts.values())) == len(set().union(*texts.values()))
+    contents, texts = await different(engine, contents, scale)
+    told_apart = len(contents) == CONTENTS
     live, done = f"copy-{0:04d}", False
     paths = [folder / f"copy-{number:04d}" for number in range(SWAPS + 1)]
     for number, path in enumerate(paths):
@@ -237,7 +247,7 @@ async def swap(engine: Served, contents: list[Path], folder: Path, scale: Scale)
                 continue
             own = int(model[-4:]) % len(contents)
             if text not in texts[own]:
-                others = any(text in known for number, known in texts.items() if number != own)
+                others = any(text in known for number, known in enumerate(texts) if number != own)
                 current.wrong_version += others
                 current.unclear += not others
 
