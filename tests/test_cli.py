@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.jobs import Jobs
 from serving.prompt import task_of
 from serving.records import Decision, PairSource, Requirements
 from serving.store import NewPair, Store
@@ -105,6 +106,23 @@ def test_what_does_not_exist_is_one_clear_line(copydesk: Command, arguments: tup
     done = copydesk(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert problem in done.stderr
+
+
+def test_a_round_under_way_is_seen_and_cancelled(copydesk: Command, store: Store) -> None:
+    store.add_pairs([pair(1), pair(2)])
+    jobs = Jobs(store)
+    round = store.start_round({"name": "default"}, [1], "digest")
+    jobs.exclude(round.id, [(2, "the same as pair 1")])
+    jobs.begin(round.id, "fingerprint")
+    jobs.report(round.id, 5, 20, 300.0)
+    assert "step 5 of 20, 0:05:00 left" in copydesk("round", "list").stdout
+    assert json.loads(copydesk("round", "list", "--json").stdout)[0]["job"]["step"] == 5
+    assert copydesk("round", "cancel").stdout == "copy-0001 stops after its current step.\n"
+    assert jobs.report(round.id, 6, 20, 280.0) == "cli"
+    store.fail_round(round.id, "cancelled by cli")
+    assert "nothing to cancel" in copydesk("round", "cancel").stderr
+    left_out = json.loads(copydesk("pairs", "show", "2", "--json").stdout)["left_out"]
+    assert left_out == [{"round_id": 1, "pair_id": 2, "reason": "the same as pair 1"}]
 
 
 def test_the_doctor_says_what_is_missing(copydesk: Command) -> None:
