@@ -17,7 +17,8 @@ WINDOW = 10
 
 def losses_of(file: Path) -> list[float]:
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    steps = {line["step"]: line["loss"] for line in lines if "step" in line}  # a round that was killed repeats some
+    return list(steps.values())
 
 
 def draw(curves: Mapping[str, Sequence[float]], path: Path) -> None:

@@ -199,7 +199,7 @@ DEFAULT = Recipe(
     reference_hidden=576,
 )
 
-# The default first, then what people preferred. See docs/recipes.md for what they were worth.
+# The default first, then what people preferred. See docs/recipes.md for what was measured.
 DPO = replace(DEFAULT, name="dpo", preference=Preference("dpo"))
 KTO = replace(DEFAULT, name="kto", preference=Preference("kto"))
 # The default over a base in 4-bit blocks (Dettmers et al., 2023), for small cards.
