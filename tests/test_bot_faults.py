@@ -25,7 +25,7 @@ async def answers(it: World, ts: str) -> list[str]:
 
 async def finished(it: World, ts: str) -> None:
     await it.draft(it.anna, "C_COPY", ts)
-    for _ in range(50):
+    for _ in range(500):
         if it.store.request(1).state is RequestState.ANSWERED:
             break
         await asyncio.sleep(0.02)
