@@ -178,6 +178,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         await bot.approvals.catch_up()
         await bot.extending.resume()
         await stop.wait()
+        await bot.drafts.drain()
     finally:
         for loop in loops:
             loop.cancel()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 from aiohttp import ClientError
 from slack_bolt.context.ack.async_ack import AsyncAck
@@ -24,6 +26,7 @@ from serving.store import BASE
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8  # drafts being written; the others wait their turn
+DRAIN_S = 20.0  # a draft takes 2 to 10 s; what is not done by then is taken up at the next start
 LONGEST_PAUSE_S = 5.0
 SLACK_PAUSES_S = (1, 5, 20, 60, 300)  # after the last, the next start takes it up
 SAMPLING = Sampling(temperature=0.7)
@@ -53,6 +56,9 @@ class Drafts:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._streaming = Streaming()
         self._adopted: set[str] = set()
+        self._running: set[int] = set()
+        self._idle = asyncio.Event()
+        self._leaving = False
 
     async def accept(self, task: Task, *, user: str, channel: str, thread_ts: str, event_id: str) -> bool:
         """Store a brief and begin its draft. False when the event was seen before.
@@ -96,6 +102,29 @@ class Drafts:
         for request in await asyncio.to_thread(self._store.waiting_requests):
             self._office.work.start(self._see_through(request, resumed=True))
 
+    async def drain(self) -> None:
+        """Let the drafts under way come to their end, a while at most. New requests stay rows for the next start."""
+        self._leaving = True
+        if self._running:
+            log.info("%d drafts are finished before the end.", len(self._running))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), DRAIN_S)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[None]:
+        """One of the drafts at once. Before the end nobody gets a turn any more, and the row waits."""
+        async with self._turns:
+            if self._leaving and request.id not in self._running:
+                await asyncio.Event().wait()  # until the process ends
+            self._running.add(request.id)
+            self._idle.clear()
+            yield
+
+    def _ended(self, request: Request) -> None:
+        self._running.discard(request.id)
+        if not self._running:
+            self._idle.set()
+
     async def _see_through(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
         """Answer, taking it up again where Slack fails for longer than the client's own retries bridge."""
         about(request=request.id, channel=request.channel, ts=request.thread_ts)
@@ -124,6 +153,7 @@ class Drafts:
                     await asyncio.to_thread(self._store.close_request, request.id)
                     log.info("Request %d is answered, written in %.1f s.", request.id, draft.total_s)
             finally:
+                self._ended(request)
                 reply.leave()
         except SlackApiError as error:
             if code_of(error) not in CLOSED_TO_US:
@@ -221,7 +251,7 @@ class Drafts:
         pause = 0.25
         while True:
             try:
-                async with self._turns:
+                async with self._turn(request):
                     version, completion = await self._complete(brief, reply, request.user)
                 break
             except EngineUnavailable as error:

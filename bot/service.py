@@ -40,21 +40,26 @@ async def run_service(
             asyncio.create_task(_scheduled(settings, store, stop), name="schedule"),
         ]
         engine: Engine | None = None
+        halt = asyncio.Event()  # the engine ends after the bot, whose last drafts it writes
+        engines: list[asyncio.Task[None]] = []
         if settings.copydesk_ray_address and not settings.copydesk_endpoint:
-            tasks.append(asyncio.create_task(_on_cluster(settings, stop), name="cluster"))
+            engines.append(asyncio.create_task(_on_cluster(settings, halt), name="cluster"))
         elif not settings.copydesk_endpoint:
             engine = Engine(settings, store, on_state or _log_state)
             checks["engine"] = lambda: _serving(engine, client)
-            tasks.append(asyncio.create_task(engine.run(stop), name="engine"))
+            engines.append(asyncio.create_task(engine.run(halt), name="engine"))
         metrics = Metrics(store, lambda: engine.restarts if engine else 0)
         try:
             async with outside(settings.copydesk_metrics_port, metrics, checks):
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks + engines, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Whichever ended first, the other ends in order too: streams closed, the engine stopped.
+            # Whichever ended first, the other ends in order too: drafts finished, then the engine stopped.
             stop.set()
             await asyncio.wait(tasks)
-        for task in tasks:
+            halt.set()
+            if engines:
+                await asyncio.wait(engines)
+        for task in tasks + engines:
             task.result()
 
 

@@ -93,7 +93,8 @@ async def world(home: Path, *, bot: bool = True, **options: Any) -> AsyncIterato
 
 
 @asynccontextmanager
-async def running(it: World) -> AsyncIterator[None]:
+async def running(it: World, *, orderly: bool = True) -> AsyncIterator[None]:
+    """The bot, ended as by SIGTERM, or else in the middle of whatever it does."""
     stop = asyncio.Event()
     async with ModelClient(it.settings.endpoint) as client:
         desk = Desk(it.settings, it.store, client, Registry(it.store, it.settings.copydesk_leads))
@@ -102,8 +103,11 @@ async def running(it: World) -> AsyncIterator[None]:
             await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
             yield
         finally:
-            stop.set()
-            await task
+            if orderly:
+                stop.set()
+            else:
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=not orderly)
 
 
 @asynccontextmanager

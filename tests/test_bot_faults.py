@@ -114,7 +114,7 @@ async def test_a_bot_that_is_killed_between_request_and_answer_answers_once_afte
 
 async def test_a_stream_that_was_begun_and_never_recorded_is_adopted(tmp_path: Path) -> None:
     async with world(tmp_path, bot=False) as it:
-        async with running(it):
+        async with running(it, orderly=False):
             it.engine.default = SLOW
             ts = await it.anna.mention("C_COPY", BRIEF)
             await it.anna.wait_message("C_COPY", lambda m: m["streaming"], thread_ts=ts)
@@ -126,7 +126,7 @@ async def test_a_stream_that_was_begun_and_never_recorded_is_adopted(tmp_path: P
 
 async def test_a_draft_that_was_stored_and_not_shown_is_shown_after_the_restart(tmp_path: Path) -> None:
     async with world(tmp_path, bot=False) as it:
-        async with running(it):
+        async with running(it, orderly=False):
             it.engine.default = SLOW
             ts = await it.anna.mention("C_COPY", BRIEF)
             growing = await it.anna.wait_message("C_COPY", lambda m: m["streaming"], thread_ts=ts)

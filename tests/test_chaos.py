@@ -26,7 +26,7 @@ from serving.store import BASE
 
 pytestmark = pytest.mark.socket
 HERE = Path(__file__).parent
-KILLS = 12
+KILLS = 30
 CLIENTS = 8
 CROWD = 1000
 NEXT = "Warm light for late pages. Try it tonight."
@@ -97,7 +97,7 @@ async def test_kills_of_engine_and_bot_at_random_moments_lose_and_double_nothing
             await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect", timeout=30)
             clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
             for number in range(KILLS):
-                await asyncio.sleep(chance.uniform(0.5, 2.5))
+                await asyncio.sleep(chance.uniform(0.2, 1.8))
                 (engine if number % 2 else bot).kill()
             done = True
             await asyncio.gather(*clients)
