@@ -56,7 +56,7 @@ def test_little_memory_turns_checkpointing_on() -> None:
 
 
 def test_after_memory_ran_out_fewer_tokens_are_held() -> None:
-    assert plan_with(24, shrink=2).row_tokens <= plan_with(24).row_tokens // 2
+    assert plan_with(24, longest=100, shrink=2).row_tokens <= plan_with(24, longest=100).row_tokens // 2
 
 
 def test_a_pair_that_fits_no_way_is_refused_before_training() -> None:
