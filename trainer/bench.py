@@ -93,7 +93,7 @@ def with_trl(base: str) -> dict[str, Any]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     from serving.prompt import task_messages
@@ -117,7 +117,7 @@ def with_trl(base: str) -> dict[str, Any]:
             processing_class=tokenizer,
             peft_config=LoraConfig(r=DEFAULT.rank, lora_alpha=DEFAULT.alpha, target_modules=list(DEFAULT.targets)),
         )
-        trainer.remove_callback("PrinterCallback")
+        trainer.remove_callback(PrinterCallback)
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began
