@@ -10,6 +10,7 @@ import torch
 
 from serving.records import CopydeskError
 from trainer.recipe import ATTENTION, MLP, Recipe
+from trainer.trunk import HEAD_ROWS
 
 GIB = 1 << 30
 OPTIMISER_BYTES = 20  # a trained parameter: itself and its gradient, both once more in fp32, and AdamW's two moments
@@ -17,7 +18,6 @@ MARGIN = 0.92  # of the free memory; allocators need room to move
 # Few tokens at once stay in a CPU's caches; a GPU's matrix products gain nothing beyond so many.
 WANTED = {"cpu": 640, "cuda": 16384}
 WORTHWHILE = 2048  # tokens; with fewer at once, computing layers twice over longer rows is faster on a GPU
-HEAD_ROWS = 2048
 
 
 @dataclass(frozen=True)
