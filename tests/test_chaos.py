@@ -32,6 +32,18 @@ CROWD = 1000
 NEXT = "Warm light for late pages. Try it tonight."
 
 
+def requests(it: World) -> int:
+    return int(it.store.rows("SELECT count(*) AS n FROM requests")[0]["n"])
+
+
+async def accepted(it: World, count: int, seconds: float = 60.0) -> None:
+    """Until so many requests were accepted."""
+    deadline = time.monotonic() + seconds
+    while requests(it) < count:
+        assert time.monotonic() < deadline, f"{requests(it)} requests of {count} were accepted"
+        await asyncio.sleep(0.05)
+
+
 async def answered(it: World, count: int, seconds: float = 60.0) -> None:
     """Until so many drafts are stored and nobody waits any more."""
     deadline = time.monotonic() + seconds
@@ -75,7 +87,7 @@ async def restarted(*processes: Killed) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 async def test_kills_of_engine_and_bot_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
     chance = random.Random(5)
     async with world(tmp_path, bot=False) as it:
@@ -96,18 +108,17 @@ async def test_kills_of_engine_and_bot_at_random_moments_lose_and_double_nothing
         async with restarted(engine, bot):
             await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect", timeout=30)
             clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
-            for number in range(KILLS):
-                await asyncio.sleep(chance.uniform(0.2, 1.8))
+            for number in range(KILLS):  # a machine may be too slow to accept anything between two kills
+                await accepted(it, number + 1)
+                await asyncio.sleep(chance.uniform(0.0, 1.5))
                 (engine if number % 2 else bot).kill()
             done = True
             await asyncio.gather(*clients)
-            await answered(it, len(it.store.rows("SELECT id FROM requests")))
-            accepted = it.store.rows(
-                "SELECT r.thread_ts, d.ts FROM requests r LEFT JOIN drafts d ON d.request_id = r.id"
-            )
-            assert {row["thread_ts"] for row in accepted} <= set(sent)
-            assert len(accepted) > KILLS
-            for row in accepted:
+            await answered(it, requests(it))
+            rows = it.store.rows("SELECT r.thread_ts, d.ts FROM requests r LEFT JOIN drafts d ON d.request_id = r.id")
+            assert {row["thread_ts"] for row in rows} <= set(sent)
+            assert len(rows) >= KILLS
+            for row in rows:
                 shown = [m["ts"] for m in await it.anna.thread("C_COPY", row["thread_ts"]) if offers(m, "correct")]
                 assert shown == [row["ts"]]
 
