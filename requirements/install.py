@@ -29,7 +29,7 @@ def main() -> None:
     free_gb = shutil.disk_usage(ROOT).free >> 30
     if free_gb < NEEDED_GB:
         fail(f"{NEEDED_GB} GB of disk are needed at {ROOT}, {free_gb} GB are free. Free some space and run it again.")
-    print(f"Installing {listing.relative_to(ROOT)} into .venv, once; this takes some minutes.", flush=True)
+    print(f"Installing {listing.relative_to(ROOT)} into .venv, once; this takes some minutes.", file=sys.stderr)
     STAMP.unlink(missing_ok=True)
     run(
         [sys.executable, "-m", "venv", "--clear", str(VENV)],
