@@ -8,6 +8,7 @@ import torch
 pytest.importorskip("vllm.lora.ops.torch_ops", reason="the CPU build of vLLM is not installed")
 
 from vllm.lora.ops.torch_ops import lora_ops as original
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
 from serving import lora_ops
 
@@ -46,39 +47,84 @@ def test_a_token_without_an_adapter_is_left_as_the_base_model_has_it() -> None:
     assert not torch.equal(after[0], before[0])
 
 
-def test_one_adapter_for_all_gives_what_peft_gives() -> None:
-    torch.manual_seed(1)
-    x = torch.randn(5, 24, dtype=torch.bfloat16)
-    a = tuple(torch.randn(3, 1, 8, 24, dtype=torch.bfloat16) for _ in range(2))
-    b = tuple(torch.randn(3, 1, size, 8, dtype=torch.bfloat16) for size in (16, 4))
-    base = torch.randn(5, 20, dtype=torch.bfloat16)
-    found = base.clone()
-    lora_ops.add_one(found, x, a, b, 2.0, (16, 4), slot=1)
-    wide = [part.double() for part in (x, a[0][1, 0], b[0][1, 0], a[1][1, 0], b[1][1, 0])]
-    expected = base.double() + 2 * torch.cat((wide[0] @ wide[1].T @ wide[2].T, wide[0] @ wide[3].T @ wide[4].T), 1)
-    torch.testing.assert_close(found.double(), expected, rtol=2e-2, atol=0.3)
-
-
 @pytest.mark.parametrize(("indices", "slot"), [((1, 1), 1), ((-1, -1), -1), ((0, 1), -2), ((-1, 0), -2), ((), -2)])
 def test_a_batch_with_one_adapter_is_known(indices: tuple[int, ...], slot: int) -> None:
     assert lora_ops.single_slot(torch.tensor(indices, dtype=torch.long)) == slot
 
 
-def test_vllms_wrapper_takes_the_short_way_and_the_long_one() -> None:
-    class Wrapper:
-        token_lora_indices = torch.empty(0, dtype=torch.long)
+class Wrapper:
+    token_lora_indices = torch.empty(0, dtype=torch.long)
 
-        def update_metadata(self, indices: torch.Tensor) -> None:
-            self.token_lora_indices = indices
+    def update_metadata(self, indices: torch.Tensor) -> None:
+        self.token_lora_indices = indices
 
-        def add_lora_linear(self, y: torch.Tensor, *rest: object) -> None:
-            y += 100
 
-    lora_ops._teach(Wrapper)
-    wrapper = Wrapper()
-    weights = ((torch.ones(2, 1, 1, 3),), (torch.ones(2, 1, 2, 1),), 1.0, (2,))
-    for indices, expected in (((1, 1), 3.0), ((-1, -1), 0.0), ((0, 1), 100.0)):
-        y = torch.zeros(2, 2)
-        wrapper.update_metadata(torch.tensor(indices))
-        wrapper.add_lora_linear(y, torch.ones(2, 3), *weights)
-        assert torch.equal(y, torch.full((2, 2), expected))
+class Layer:
+    """What vLLM's layer is, seen from the functions under test: a packed base, adapters in slots, the slow way."""
+
+    def __init__(self, weight: torch.Tensor, slots: int, rank: int, sizes: tuple[int, ...]) -> None:
+        self.base_layer = torch.nn.Module()
+        self.base_layer.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+        self.base_layer.quant_method = UnquantizedLinearMethod()
+        self.base_layer.quant_method.process_weights_after_loading(self.base_layer)
+        self.lora_a_stacked = tuple(torch.zeros(slots, 1, rank, weight.shape[1], dtype=weight.dtype) for _ in sizes)
+        self.lora_b_stacked = tuple(torch.zeros(slots, 1, size, rank, dtype=weight.dtype) for size in sizes)
+        self.punica_wrapper = Wrapper()
+
+    def _get_quant_method(self) -> UnquantizedLinearMethod:
+        return self.base_layer.quant_method
+
+    def _apply_sync(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.full((len(x), sum(b.shape[2] for b in self.lora_b_stacked)), 100.0)
+
+    def reset_lora(self, index: int) -> None:
+        for part in (*self.lora_a_stacked, *self.lora_b_stacked):
+            part[index] = 0
+
+    def fill(self, slot: int) -> None:
+        for part in (*self.lora_a_stacked, *self.lora_b_stacked):
+            part[slot] = torch.randn_like(part[slot]) / 8
+
+    def answer(self, x: torch.Tensor, *indices: int) -> torch.Tensor:
+        self.punica_wrapper.update_metadata(torch.tensor(indices))
+        return self._apply_sync(x).double()
+
+
+lora_ops.teach_wrapper(Wrapper)
+lora_ops.teach_layer(Layer)
+
+
+def test_one_adapter_for_all_is_merged_into_what_the_processor_holds() -> None:
+    torch.manual_seed(1)
+    weight = torch.randn(48, 64, dtype=torch.bfloat16) / 8
+    layer = Layer(weight, slots=2, rank=8, sizes=(32, 16))
+    layer.fill(1)
+    x = torch.randn(2, 64, dtype=torch.bfloat16)
+    delta = torch.cat(
+        [b[1, 0].double() @ a[1, 0].double() for a, b in zip(layer.lora_a_stacked, layer.lora_b_stacked, strict=True)]
+    )
+    base, exact = x.double() @ weight.double().T, x.double() @ (weight.double() + delta).T
+    noise = 4 * (layer.answer(x, -1, -1) - base).abs().max()
+    assert (exact - base).abs().max() > 10 * noise
+    torch.testing.assert_close(layer.answer(x, 1, 1), exact, rtol=0, atol=float(noise))
+    torch.testing.assert_close(layer.answer(x, 0, 0), layer.answer(x, -1, -1), rtol=0, atol=0)
+    assert (layer.answer(x, 0, 1) == 100).all()
+
+
+def test_a_slots_next_adapter_takes_the_place_of_the_one_before() -> None:
+    layer = Layer(torch.randn(48, 64, dtype=torch.bfloat16), slots=1, rank=8, sizes=(48,))
+    x = torch.randn(2, 64, dtype=torch.bfloat16)
+    layer.fill(0)
+    before = layer.answer(x, 0, 0)
+    layer.reset_lora(0)
+    assert torch.equal(layer.answer(x, 0, 0), layer.answer(x, -1, -1))
+    layer.reset_lora(0)
+    layer.fill(0)
+    assert not torch.equal(layer.answer(x, 0, 0), before)
+
+
+def test_where_memory_is_short_an_adapter_is_served_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Layer(torch.randn(48, 64, dtype=torch.bfloat16), slots=1, rank=8, sizes=(48,))
+    layer.fill(0)
+    monkeypatch.setattr(lora_ops, "RESERVE_BYTES", 1 << 60)
+    assert (layer.answer(torch.randn(2, 64, dtype=torch.bfloat16), 0, 0) == 100).all()
