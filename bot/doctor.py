@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from serving.client import EngineUnavailable, ModelClient
-from serving.engine import has_cpu_build
+from serving.engine import has_cpu_build, sharing_plan
+from serving.handover import away_for
 from serving.records import CopydeskError
 from serving.registry import verify
 from serving.settings import EMBEDDED_MODEL, Settings
@@ -90,9 +92,29 @@ def _database(settings: Settings) -> list[Finding]:
 async def _engine(settings: Settings) -> list[Finding]:
     if settings.copydesk_endpoint:
         return await _endpoint(settings)
+    if settings.copydesk_ray_address:
+        return await _answering(settings)
+    try:
+        plan = await asyncio.to_thread(sharing_plan, settings)
+    except CopydeskError as error:
+        return [Finding("rounds", False, str(error), "copydesk doctor, once it does"), *await _answering(settings)]
+    rounds = Finding("rounds", True, plan.why)
+    if plan.pauses and settings.database.exists() and away_for(Store(settings.database), 0):
+        return [rounds, Finding("engine", True, "away until the round ends: copydesk round list")]
+    return [rounds, *await _answering(settings)]
+
+
+async def _answering(settings: Settings) -> list[Finding]:
     async with ModelClient.of(settings) as client:
-        answers = await client.healthy()
-    return [Finding("engine", answers, "answers" if answers else "does not answer", "copydesk up starts it")]
+        if not await client.healthy():
+            return [Finding("engine", False, "does not answer", "copydesk up starts it")]
+        return [Finding("engine", True, "answers"), await _constrained(client, Store(settings.database).live())]
+
+
+async def _constrained(client: ModelClient, version: str) -> Finding:
+    """Never a fault: nothing that the desk does asks for it."""
+    kept = await client.constrains(version)
+    return Finding("constrained output", True, "works" if kept else "not there; drafts need none")
 
 
 async def _endpoint(settings: Settings) -> list[Finding]:
@@ -100,13 +122,14 @@ async def _endpoint(settings: Settings) -> list[Finding]:
     try:
         async with ModelClient.of(settings) as client:
             abilities = await client.abilities()
+            constrained = await _constrained(client, BASE)
     except EngineUnavailable as error:
         return [Finding("endpoint", False, settings.endpoint, f"{error} Is it up? Is COPYDESK_ENDPOINT right?")]
     except CopydeskError as error:
         return [Finding("endpoint", False, settings.endpoint, str(error))]
     base = f", base model {abilities.base}" if abilities.base else ""
-    there = Finding("endpoint", True, f"{settings.endpoint} answers{base}")
-    return [there, *(Finding("endpoint", False, lack, step) for lack, step in abilities.lacks())]
+    there = [Finding("endpoint", True, f"{settings.endpoint} answers{base}"), constrained]
+    return there + [Finding("endpoint", False, lack, step) for lack, step in abilities.lacks()]
 
 
 async def _slack(settings: Settings) -> Finding:

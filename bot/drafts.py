@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import ClientError
 from slack_bolt.context.ack.async_ack import AsyncAck
@@ -18,6 +19,7 @@ from bot.replies import Place, Reply, Streaming
 from bot.texts import Words
 from serving.canary import Canaries
 from serving.client import Completion, EngineUnavailable, Sampling
+from serving.handover import Away
 from serving.logs import about
 from serving.prompt import task_messages
 from serving.records import Brief, CopydeskError, Draft, Request, Task
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8  # drafts being written; the others wait their turn
 DRAIN_S = 20.0  # a draft takes 2 to 10 s; what is not done by then is taken up at the next start
 LONGEST_PAUSE_S = 5.0
+AWAY_S = 1.0
 SLACK_PAUSES_S = (1, 5, 20, 60, 300)  # after the last, the next start takes it up
 SAMPLING = Sampling(temperature=0.7)
 EVENT_TYPE = "copydesk"
@@ -256,6 +259,9 @@ class Drafts:
                 break
             except EngineUnavailable as error:
                 log.warning("Request %d waits for the engine: %s", request.id, error)
+                if self._office.desk.away():
+                    await self._until_back(reply, words)
+                    continue
                 await reply.say(words("engine_restarting"))
             except CopydeskError as error:
                 log.warning("Request %d got no draft: %s", request.id, error)
@@ -280,6 +286,16 @@ class Drafts:
             total_s=completion.total_s,
         )
 
+    async def _until_back(self, reply: Reply, words: Words) -> None:
+        """While a round has the engine's memory: say when the draft comes, and again where that was wrong."""
+        said, due = False, None
+        while away := self._office.desk.away():
+            now = datetime.now(UTC)
+            if not said or (away.back and (due is None or due < now)):
+                await reply.say(away_text(away, now, words))
+                said, due = True, away.back and max(away.back, now + timedelta(minutes=1))
+            await asyncio.sleep(AWAY_S)
+
     async def _open(self, reply: Reply, text: str) -> str:
         await reply.show(text)
         assert reply.ts is not None
@@ -288,6 +304,8 @@ class Drafts:
     async def _complete(self, brief: Brief, reply: Reply, user: str) -> tuple[str, Completion]:
         """Let the live version write, or the candidate for who tries it; once more if it says nothing."""
         client = self._office.desk.client
+        if self._office.desk.away():  # also for who waited for a turn meanwhile
+            raise EngineUnavailable("A round has its memory.")
         version = await asyncio.to_thread(self._canaries.version_for, user)
         try:
             await self._load(version)
@@ -322,6 +340,12 @@ class Drafts:
     async def _give_up(self, request: Request, reply: Reply, text: str) -> None:
         await reply.say(text)
         await asyncio.to_thread(self._store.fail_request, request.id)
+
+
+def away_text(away: Away, now: datetime, words: Words) -> str:
+    if away.back is None:
+        return words("engine_learning")
+    return words("engine_learning_left", left=words.left((away.back - now).total_seconds()))
 
 
 def _is_about(message: JSON, kind: str, request: Request) -> bool:

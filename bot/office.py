@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.locales import Locales
 from bot.outside import Check
 from serving.client import ModelClient
+from serving.handover import Away
 from serving.records import CopydeskError
 from serving.registry import Registry
 from serving.settings import Settings
@@ -33,6 +34,7 @@ class Desk:
     client: ModelClient
     registry: Registry
     checks: dict[str, Check] = field(default_factory=dict)  # by part: does it answer now
+    away: Callable[[], Away | None] = lambda: None  # while a round has the engine's memory
 
 
 class RefusalError(CopydeskError):

@@ -103,9 +103,5 @@ def round_text(round: Round, job: Job, words: Words) -> str:
         return words("round_interrupted", version=version)
     if not job.steps or job.seconds_left is None:
         return words("round_loading", version=version)
-    left = words("under_a_minute") if job.seconds_left < 60 else words("minutes", n=round_up(job.seconds_left / 60))
-    return words("round_running", version=version, share=f"{job.step / job.steps:.0%}", left=left)
-
-
-def round_up(value: float) -> int:
-    return -int(-value // 1)
+    share = f"{job.step / job.steps:.0%}"
+    return words("round_running", version=version, share=share, left=words.left(job.seconds_left))

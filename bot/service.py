@@ -32,20 +32,21 @@ async def run_service(
     store = Store(settings.database)
     async with ModelClient.of(settings) as client:
         checks: dict[str, Check] = {"engine": client.healthy}
-        desk = Desk(settings, store, client, Registry(store, settings.copydesk_leads), checks)
+        ours = not (settings.copydesk_endpoint or settings.copydesk_ray_address)
+        engine = Engine(settings, store, on_state or _log_state) if ours else None
+        registry = Registry(store, settings.copydesk_leads)
+        desk = Desk(settings, store, client, registry, checks, lambda: engine.away if engine else None)
         if settings.copydesk_endpoint:
             await _introduce(client)
         tasks = [
             asyncio.create_task(serve(desk, stop), name="bot"),
             asyncio.create_task(_scheduled(settings, store, stop), name="schedule"),
         ]
-        engine: Engine | None = None
         halt = asyncio.Event()  # the engine ends after the bot, whose last drafts it writes
         engines: list[asyncio.Task[None]] = []
         if settings.copydesk_ray_address and not settings.copydesk_endpoint:
             engines.append(asyncio.create_task(_on_cluster(settings, halt), name="cluster"))
-        elif not settings.copydesk_endpoint:
-            engine = Engine(settings, store, on_state or _log_state)
+        elif engine is not None:
             checks["engine"] = lambda: _serving(engine, client)
             engines.append(asyncio.create_task(engine.run(halt), name="engine"))
         metrics = Metrics(store, lambda: engine.restarts if engine else 0)

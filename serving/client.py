@@ -24,6 +24,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
 CLUSTER_ATTEMPTS = 5
 ATTEMPT_PAUSE_S = 0.5
+CHOICE = ("yes", "no")
 BUSY = (408, 425, 429)  # of a gateway; worth another try, as a 5xx is
 
 
@@ -200,6 +201,29 @@ class ModelClient:
             time.monotonic() - started,
             choice.finish_reason,
         )
+
+    async def constrains(self, model: str) -> bool:
+        """Whether an answer keeps to a choice of words, in vLLM's protocol. The first may cost a second."""
+        try:
+            with _translated():
+                answer = await self._openai.chat.completions.create(
+                    model=(await self.abilities()).model_of(model),
+                    messages=[{"role": "user", "content": "Is a lamp a light?"}],
+                    max_tokens=8,
+                    extra_body={"structured_outputs": {"choice": CHOICE}},
+                )
+        except CopydeskError:
+            return False
+        return answer.choices[0].message.content in CHOICE
+
+    async def sleep(self) -> None:
+        """Finish what is under way and give the GPU's memory back; what comes later waits until `wake`."""
+        with _translated():
+            (await self._http.post("/sleep", params={"level": "1", "mode": "wait"})).raise_for_status()
+
+    async def wake(self) -> None:
+        with _translated():
+            (await self._http.post("/wake_up")).raise_for_status()
 
     async def models(self) -> list[str]:
         """The names that the endpoint serves: the base model and the adapters it knows."""

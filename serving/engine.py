@@ -1,7 +1,8 @@
 """Start, watch and restart vLLM, and make versions known to it.
 
 The engine is a separate process on a private Unix socket. `Engine.run` keeps it alive until told to stop; whoever
-needs an answer waits on `ready`. Run alone: python -m serving.engine
+needs an answer waits on `ready`. Where memory does not suffice for both, it is `away` while a round runs.
+Run alone: python -m serving.engine
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from serving.client import EngineUnavailable, ModelClient, Sampling
+from serving.handover import Away, Memory, away_for
 from serving.life import Life, prove
 from serving.model import base_model_path
 from serving.prompt import messages
 from serving.records import CopydeskError, Version
 from serving.registry import check
-from serving.settings import Settings, read_settings
+from serving.settings import EMBEDDED_MODEL, Settings, read_settings
+from serving.sharing import Limits, Plan, needs_of, plan, this_machine
 from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
@@ -37,7 +40,9 @@ KV_CACHE_GIB = 1
 START_TIMEOUT_S = 900.0  # a GPU compiles and captures for minutes at the first start
 POLL_S = 0.5
 NEW_VERSIONS_S = 5.0
-STOP_TIMEOUT_S = 20.0
+ROUNDS_S = 1.0
+DRAIN_S = 15  # a draft takes 2 to 10 s
+STOP_TIMEOUT_S = DRAIN_S + 5.0
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_S = 120.0  # after so long without a fall the backoff starts over
 
@@ -63,23 +68,50 @@ def has_cpu_build() -> bool:
     return True
 
 
+def sharing_plan(settings: Settings) -> Plan:
+    """What the engine does during rounds on this machine.
+
+    Raises:
+        CopydeskError: the GPU does not tell its size.
+    """
+    gpu = not has_cpu_build()
+    embedded = settings.copydesk_model == EMBEDDED_MODEL
+    model = settings.models / EMBEDDED_MODEL if embedded else Path(settings.copydesk_model)
+    limits = Limits(MAX_LORA_RANK, MAX_MODEL_LEN, KV_CACHE_GIB << 30)
+    return plan(this_machine(gpu=gpu), needs_of(model, limits, gpu=gpu), settings.copydesk_round_engine)
+
+
 class Engine:
     """The vLLM process of this desk.
 
     Args:
-        on_state: told "starting", "ready" or "down" whenever it changes.
+        on_state: told "starting", "ready", "away" or "down" whenever it changes.
+        command: what runs in vLLM's place, with {socket} for the socket's path.
+
+    Attributes:
+        away: set from the moment a round wants the memory until the engine answers again.
     """
 
-    def __init__(self, settings: Settings, store: Store, on_state: Callable[[str], None] = lambda state: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        on_state: Callable[[str], None] = lambda state: None,
+        command: tuple[str, ...] = (),
+    ) -> None:
         self.settings = settings
         self.store = store
         self.ready = asyncio.Event()
+        self.away: Away | None = None
         self.failure = ""
         self.restarts = 0
         self.log_path = settings.logs / "engine.log"
         self._on_state = on_state
+        self._command = command
+        self._memory = Memory(settings)
         self._process: asyncio.subprocess.Process | None = None
         self._was_ready = False
+        self._start_s = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -92,32 +124,54 @@ class Engine:
             CopydeskError: the first start failed; what is wrong will not pass by itself.
         """
         falls = 0
-        while not stop.is_set():
+        await asyncio.to_thread(base_model_path, self.settings)  # unpacked, so that its size is known
+        self.plan = await asyncio.to_thread(sharing_plan, self.settings)
+        while await self._until_memory_is_free(stop):
             started = time.monotonic()
+            gave_way = False
             try:
                 await self._start(stop)
-                if self.ready.is_set():
-                    await self._until_gone(stop)
+                while self.ready.is_set():
+                    gave_way = await self._until_round_or_gone(stop)
+                    self.ready.clear()
+                    if gave_way and self.plan.mode == "sleep":
+                        await self._sleep(stop)
             finally:
                 self.ready.clear()
                 await self._stop()
-            if stop.is_set():
-                return
+                self._memory.release()
+            if gave_way or stop.is_set():
+                continue
             self._on_state("down")
             self.failure = reason_of(self.log_path)
             log.warning("The engine ended: %s", self.failure)
-            if self.restarts == 0 and not self._was_ready:
+            if not self._was_ready:
                 raise CopydeskError(f"The engine did not start: {self.failure}. The whole log: {self.log_path}")
             falls = 0 if time.monotonic() - started > STEADY_S else falls + 1
             self.restarts += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), BACKOFF_S[min(falls, len(BACKOFF_S)) - 1] if falls else 0.1)
+            await _wait(stop, BACKOFF_S[min(falls, len(BACKOFF_S)) - 1] if falls else 0.1)
+
+    async def _until_memory_is_free(self, stop: asyncio.Event) -> bool:
+        """Until no round has the memory; False when told to stop before."""
+        while self.plan.starts_alone and not stop.is_set():
+            away = await asyncio.to_thread(away_for, self.store, self._start_s)
+            if away is not None:
+                self._go_away(away)
+            elif not stop.is_set() and self._memory.take():
+                break
+            await _wait(stop, ROUNDS_S)
+        return not stop.is_set()
+
+    def _go_away(self, away: Away) -> None:
+        if self.away is None:
+            self._on_state("away")
+        self.away = away
 
     async def wait_ready(self) -> None:
         await self.ready.wait()
 
     async def _start(self, stop: asyncio.Event) -> None:
-        self._was_ready = False
+        began = time.monotonic()
         self._on_state("starting")
         model = await asyncio.to_thread(base_model_path, self.settings)
         socket = self.settings.engine_socket
@@ -127,18 +181,18 @@ class Engine:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        vllm = [sys.executable, "-m", "serving.vllm_server", str(os.getpid()), *arguments(model, socket)]
+        command = [word.replace("{socket}", str(socket)) for word in self._command] or [*vllm, *self.plan.arguments()]
         with self.log_path.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "serving.vllm_server",
-                str(os.getpid()),
-                *arguments(model, socket),
-                env={**os.environ, **environment()},
+                *command,
+                env={**os.environ, **environment(), **self.plan.environment()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop the engine in order
+                # After a kill of ours no round takes the memory before the engine is gone too.
+                pass_fds=(self._memory.descriptor,),
             )
         async with ModelClient(self.settings.endpoint) as client:
             deadline = time.monotonic() + START_TIMEOUT_S
@@ -146,15 +200,30 @@ class Engine:
                 if self._process.returncode is not None or stop.is_set() or time.monotonic() > deadline:
                     return
                 await asyncio.sleep(POLL_S)
-            await self._register(client)
-            live = self.store.live()
-            try:
-                await client.complete(messages("Say hello."), live, Sampling(max_tokens=1))
-            except EngineUnavailable:
-                return
+            with contextlib.suppress(EngineUnavailable):
+                await self._prove(client)
+                self._start_s = time.monotonic() - began
+        if not self.plan.pauses:
+            self._memory.release()  # the rest is for rounds
+
+    async def _prove(self, client: ModelClient) -> None:
+        """Ready is who knows the live version and writes a token; raises as `_register` does, or EngineUnavailable."""
+        await self._register(client)
+        await client.complete(messages("Say hello."), self.store.live(), Sampling(max_tokens=1))
         self._was_ready = True
+        self.away = None
         self.ready.set()
         self._on_state("ready")
+
+    async def _sleep(self, stop: asyncio.Event) -> None:
+        """Until the round is over. Ready afterwards, unless the engine could not sleep or wake: then it starts anew."""
+        async with ModelClient(self.settings.endpoint) as client:
+            with contextlib.suppress(EngineUnavailable):
+                await client.sleep()
+                self._memory.release()
+                if await self._until_memory_is_free(stop):
+                    await client.wake()
+                    await self._prove(client)
 
     async def _register(self, client: ModelClient) -> None:
         """Adapters are forgotten at a restart: the live one must load, the others may.
@@ -198,16 +267,33 @@ class Engine:
                             log.warning("%s is not served: %s", version.name, error)
                 await asyncio.sleep(NEW_VERSIONS_S)
 
-    async def _until_gone(self, stop: asyncio.Event) -> None:
+    async def _until_round_or_gone(self, stop: asyncio.Event) -> bool:
+        """Until the engine ends, `stop` is set, or a round wants the memory: then True."""
         assert self._process is not None
-        waits = [asyncio.create_task(self._process.wait()), asyncio.create_task(stop.wait())]
-        admitting = asyncio.create_task(self._admit_new())
+        ends = (self._process.wait(), stop.wait(), self._round())
+        waits = [asyncio.create_task(end) for end in ends]
+        beside = [asyncio.create_task(self._admit_new()), asyncio.create_task(self._constrain())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return self.away is not None
         finally:
-            for task in (*waits, admitting):
+            for task in (*waits, *beside):
                 task.cancel()
-            await asyncio.wait((*waits, admitting))
+            await asyncio.wait((*waits, *beside))
+
+    async def _round(self) -> None:
+        """Until a round wants the memory; where both fit, for ever."""
+        while True:
+            await asyncio.sleep(ROUNDS_S)
+            if self.plan.pauses and (away := await asyncio.to_thread(away_for, self.store, self._start_s)):
+                self._go_away(away)
+                return
+
+    async def _constrain(self) -> None:
+        """The first constrained request compiles its grammar; nobody waits for that, since no draft is constrained."""
+        async with ModelClient(self.settings.endpoint) as client:
+            if not await client.constrains(self.store.live()):
+                log.warning("The engine keeps to no choice of words; drafts need none.")
 
     async def _stop(self) -> None:
         """End the engine and its workers. It started a session of its own: its group holds them and nothing else."""
@@ -221,6 +307,11 @@ class Engine:
         # Workers outlive a server that was killed, and hold its memory.
         _signal_group(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
@@ -246,6 +337,7 @@ def arguments(model: str, socket: Path) -> list[str]:
         "--max-loras": "2",
         "--max-cpu-loras": "8",
         "--max-num-seqs": "32" if has_cpu_build() else "256",
+        "--shutdown-timeout": str(DRAIN_S),
     }
     flags = ["--enable-lora", "--disable-uvicorn-access-log"]
     if has_cpu_build():

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     copydesk_round_window: str = Field(
         default="", pattern=rf"^({_TIME}-{_TIME})?$", description="rounds start only then, such as 22:00-06:00"
     )
+    copydesk_round_engine: Literal["", "together", "sleep", "stop"] = Field(
+        default="", description="what the engine does while a round runs; empty: what fits (copydesk doctor shows it)"
+    )
     slack_bot_token: str = ""
     slack_app_token: str = ""
     slack_api_url: str = "https://slack.com/api/"

@@ -57,6 +57,7 @@ class EngineDouble:
     health: bool = True
     port: int = 0
     socket: str = ""
+    asleep: bool = False
     strict: bool = False  # refuses models it does not know and adapters without files, as vLLM does
 
     async def __aenter__(self) -> EngineDouble:
@@ -67,6 +68,8 @@ class EngineDouble:
         if self.loads:
             app.router.add_post("/v1/load_lora_adapter", self._load)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/sleep", self._sleep)
+        app.router.add_post("/wake_up", self._wake)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         if self.socket:
@@ -100,6 +103,14 @@ class EngineDouble:
             return web.json_response({"error": {"message": "no adapter_config.json"}}, status=404)
         self.loaded.append(order["lora_name"])
         return web.Response(text="loaded")
+
+    async def _sleep(self, request: web.Request) -> web.Response:
+        self.asleep = True
+        return web.json_response({"status": "sleeping"})
+
+    async def _wake(self, request: web.Request) -> web.Response:
+        self.asleep = False
+        return web.json_response({"status": "awake"})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

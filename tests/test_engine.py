@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -13,10 +14,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
 from serving.engine import Engine, arguments, reason_of
@@ -28,6 +32,11 @@ from serving.settings import Settings
 from serving.store import BASE, Store
 
 LAMP = task_of(Requirements(product="Alder lamp", selling_points=(("warm light",),), length=(20, 30)), "en", "home")
+
+TEXT = (
+    "The Alder lamp gives warm light for long evenings and stands on a foot of solid oak, so that every reader finds "
+    "the page and the shelf."
+)
 
 
 def vllm_process(supervisor: int) -> psutil.Process:
@@ -153,6 +162,50 @@ async def test_new_versions_are_tried_and_one_that_does_not_load_cannot_go_live(
     assert registry.approve(good.name, user="cli").version == store.live()
     async with ModelClient(settings.endpoint) as client:
         assert (await client.complete(task_messages(LAMP), good.name, Sampling(max_tokens=4))).model == good.name
+
+
+@pytest.mark.engine
+async def test_an_adapters_probabilities_are_pefts_within_the_noise_of_bf16(desk: tuple[Settings, int]) -> None:
+    settings, _ = desk
+    store = Store(settings.database)
+    torch.manual_seed(1)
+    tokenizer = AutoTokenizer.from_pretrained(settings.copydesk_model)
+    base = AutoModelForCausalLM.from_pretrained(settings.copydesk_model, dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(r=8, lora_alpha=6, target_modules="all-linear", init_lora_weights=False))
+    round = store.start_round({}, [], "d")
+    directory = settings.adapters / round.version
+    model.save_pretrained(directory)
+    name = Path(settings.copydesk_model).name
+    version = store.finish_round(
+        round.id, {}, path=str(directory.resolve()), digest=digest_of(directory), base_model=name
+    )
+    async with ModelClient(settings.endpoint) as client:
+        await client.ensure_loaded(version)
+    prompts = [" ".join(TEXT.split()[:words]) for words in (4, 8, 12, 16, 20, 24)]
+
+    async def gaps(served: str, other: str) -> tuple[float, float]:
+        """How far the engine's log-probabilities are from PEFT's: for what it was asked, and for the other model."""
+        found = torch.tensor([list(logprobs) for logprobs in await asyncio.gather(*(top(p, served) for p in prompts))])
+        ids, engine = found[..., 0].long(), found[..., 1]
+        answers = {}
+        for which in (served, other):
+            with torch.no_grad(), model.disable_adapter() if which == BASE else contextlib.nullcontext():
+                logits = [model(**tokenizer(p, return_tensors="pt")).logits[0, -1] for p in prompts]
+            answers[which] = torch.stack(logits).log_softmax(-1).gather(1, ids)
+        return float((engine - answers[served]).abs().mean()), float((engine - answers[other]).abs().mean())
+
+    async def top(prompt: str, served: str) -> list[tuple[int, float]]:
+        body = {"model": served, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 20}
+        transport = httpx2.AsyncHTTPTransport(uds=str(settings.engine_socket))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://engine", timeout=60) as http:
+            answer = await http.post("/v1/completions", json={**body, "return_tokens_as_token_ids": True})
+        (logprobs,) = answer.json()["choices"][0]["logprobs"]["top_logprobs"]
+        return [(int(key.removeprefix("token_id:")), value) for key, value in logprobs.items()][:20]
+
+    noise, far = await gaps(BASE, version.name)
+    gap, _ = await gaps(version.name, BASE)
+    assert far > 5 * noise
+    assert gap < 2 * noise
 
 
 @pytest.mark.engine

@@ -25,6 +25,7 @@ import torch
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
+from serving.handover import Memory
 from serving.held_out import suite_keys
 from serving.jobs import Jobs, cancelled_message
 from serving.model import base_model_path
@@ -131,7 +132,7 @@ def run_round(
             jobs.hear(round.id, data.judgements.used, ((one.draft_id, one.reason) for one in data.judgements.left_out))
         jobs.begin(round.id, work.fingerprint)
         try:
-            with _failure_recorded(store, round):
+            with _failure_recorded(store, round), _memory_taken(settings, jobs, round, on_note):
                 facts = _train(round, work, _watched(jobs, round, on_progress), on_note, checkpoint_s, group)
                 version = register(store, adapters, round, facts, settings.copydesk_model)
         finally:
@@ -241,6 +242,25 @@ def _watched(jobs: Jobs, round: Round, on_progress: Callable[[Progress], None]) 
                 raise CopydeskError(cancelled_message(user), code="cancelled")
 
     return watch
+
+
+@contextmanager
+def _memory_taken(settings: Settings, jobs: Jobs, round: Round, on_note: Tell) -> Iterator[None]:
+    """Where engine and round do not fit together, the engine gives its memory up as soon as it sees the round's job."""
+    memory = Memory(settings)
+    if not memory.take():
+        on_note("The engine finishes its drafts and makes room.")
+    while not memory.take():
+        job = jobs.job(round.id)
+        if job and job.cancelled_by:
+            raise CopydeskError(cancelled_message(job.cancelled_by), code="cancelled")
+        time.sleep(REPORT_S)
+    try:
+        yield
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+        memory.release()
 
 
 @contextmanager

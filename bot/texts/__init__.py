@@ -18,6 +18,10 @@ class Words:
     def __call__(self, key: str, **values: object) -> str:
         return TEXTS[self.language][key].format(**values)
 
+    def left(self, seconds: float) -> str:
+        """ "about 5 min", rounded up."""
+        return self("under_a_minute") if seconds < 60 else self("minutes", n=-int(-seconds // 60))
+
     def of(self, error: CopydeskError) -> str:
         """What went wrong, in the reader's language; what has no sentence of its own is shown as it is."""
         key = f"error_{error.code}"

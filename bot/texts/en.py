@@ -76,6 +76,13 @@ TEXTS = {
     "correct": "Correct",
     "again": "Try again",
     "engine_restarting": "The engine is restarting. Your draft comes here by itself; there is nothing to do.",
+    "engine_learning": (
+        "I am learning from your corrections. Your draft comes here by itself afterwards; there is nothing to do."
+    ),
+    "engine_learning_left": (
+        "I am learning from your corrections and will be back in {left}. Your draft then comes here by itself; "
+        "there is nothing to do."
+    ),
     "empty_draft": "The model found no words twice. Add a selling point or two with “Change”, or ask again.",
     "no_draft": (
         "There is no draft this time. Shorten the brief and ask again; if that does not help, tell your admin: {detail}"
