@@ -252,6 +252,7 @@ def test_a_stage_that_is_taken_up_again_ends_in_the_same_bytes(
     resumed, found = trained(every=True, until=-1)
     assert len(whole.losses) == len(whole.preference_losses) == 3
     assert (resumed.losses, resumed.preference_losses) == (whole.losses, whole.preference_losses)
+    assert resumed.stages == whole.stages
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 

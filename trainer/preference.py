@@ -109,10 +109,10 @@ class Preferences:
         self.reference = torch.cat(everything) if everything else self.reference
 
     def state(self) -> dict[str, Tensor]:
-        return {"reference": self.reference}
+        return {"reference": self.reference, "margins": torch.tensor(self.margins)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.reference = tensors.pop("reference")
+        self.reference, self.margins = tensors.pop("reference"), tensors.pop("margins").tolist()
 
     def tokens(self, batch: Sequence[int]) -> int:
         return sum(len(row["input_ids"]) for index in batch for row in self.rows[index])
