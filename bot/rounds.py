@@ -93,10 +93,8 @@ def round_text(round: Round, job: Job, words: Words) -> str:
     if round.state is RoundState.DONE:
         return words("round_done", version=version, pairs=round.pairs)
     if job.cancelled_by:
-        who = words("command_line") if job.cancelled_by == "cli" else f"<@{job.cancelled_by}>"
-        return words(
-            "round_stopping" if round.state is RoundState.RUNNING else "round_cancelled", version=version, who=who
-        )
+        key = "round_stopping" if round.state is RoundState.RUNNING else "round_cancelled"
+        return words(key, version=version, who=words.who(job.cancelled_by))
     if round.state is RoundState.FAILED:
         return words("round_failed", version=version, why=escape(round.message))
     if not job.alive:

@@ -70,6 +70,7 @@ class EngineDouble:
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/sleep", self._sleep)
         app.router.add_post("/wake_up", self._wake)
+        app.router.add_get("/is_sleeping", self._sleeping)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         if self.socket:
@@ -111,6 +112,9 @@ class EngineDouble:
     async def _wake(self, request: web.Request) -> web.Response:
         self.asleep = False
         return web.json_response({"status": "awake"})
+
+    async def _sleeping(self, request: web.Request) -> web.Response:
+        return web.json_response({"is_sleeping": self.asleep})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
