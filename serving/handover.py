@@ -21,7 +21,7 @@ class Away:
     """The engine is away for a round.
 
     Attributes:
-        back: when it is expected; None until the round can tell.
+        back: when it is expected: by the round's progress, at first by the round before; None where neither tells.
     """
 
     back: datetime | None
@@ -37,10 +37,11 @@ def away_for(store: Store, start_s: float) -> Away | None:
     if running is None:
         return None
     job = running[1]
-    if job.seconds_left is not None:
-        return Away(datetime.fromisoformat(job.updated_at) + timedelta(seconds=job.seconds_left + start_s))
-    done = [round.facts["seconds"] for round in store.rounds() if round.state is RoundState.DONE]
-    return Away(datetime.fromisoformat(job.updated_at) + timedelta(seconds=done[0] + start_s)) if done else Away(None)
+    before = (round.facts.get("seconds") for round in store.rounds() if round.state is RoundState.DONE)
+    left = next(before, None) if job.seconds_left is None else job.seconds_left
+    if left is not None:
+        return Away(datetime.fromisoformat(job.updated_at) + timedelta(seconds=left + start_s))
+    return Away(None)
 
 
 class Memory:
