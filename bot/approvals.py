@@ -19,7 +19,7 @@ from bot.charts import Step, step_of
 from bot.drafts import metadata, payload_of
 from bot.office import Office, RefusalError
 from bot.refusals import code_of
-from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text, name_of
+from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text
 from bot.texts import Words
 from serving.card import Card
 from serving.client import EngineUnavailable
@@ -157,6 +157,7 @@ class Approvals:
             with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
                 await self._office.desk.client.knows(about["version"])
         words = await self._office.locales.words(user)
+        about["live"] = await asyncio.to_thread(self._store.live)  # what the lead decides against
         view = reason_view(callback_id, about, words)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
 
@@ -193,7 +194,8 @@ class Approvals:
             promotion = await asyncio.to_thread(self._decide, about, user, reason, approve)
         except CopydeskError as error:
             log.warning("%s could not decide about %s: %s", user, about["version"], error)
-            await ack(response_action="errors", errors={"reason": words.of(error)})
+            # Not as an error of a field: those are plain text, which shows ids in place of people's names.
+            await ack(response_action="update", view=refused_view(about["version"], words.of(error), words))
             self._office.work.start(self.refresh(about["card"]))
             return
         await ack()
@@ -202,7 +204,9 @@ class Approvals:
     def _decide(self, about: JSON, user: str, reason: str, approve: bool) -> Promotion:
         name = about["version"]
         if approve:
-            return self._registry.approve(name, user=user, reason=reason, digest=about["digest"])
+            return self._registry.approve(
+                name, user=user, reason=reason, digest=about["digest"], expected_live=about["live"]
+            )
         return self._registry.reject(name, user=user, reason=reason)
 
     async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
@@ -262,9 +266,11 @@ class Approvals:
 
     async def _say_live(self, promotion: Promotion, key: str) -> None:
         words = await self._words()
-        who = words("command_line") if promotion.user == "cli" else f"<@{promotion.user}>"
         text = words(
-            key, version=name_of(promotion.version, words), previous=name_of(promotion.previous, words), who=who
+            key,
+            version=words.version(promotion.version),
+            previous=words.version(promotion.previous),
+            who=words.who(promotion.user),
         )
         blocks = [section(text)]
         if promotion.version != BASE:
@@ -310,7 +316,7 @@ def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
         "submit": plain(words(kind)),
         "close": plain(words("cancel")),
         "blocks": [
-            section(words(f"{kind}_what", version=about["version"])),
+            section(words(f"{kind}_what", version=about["version"], live=words.version(about["live"]))),
             {
                 "type": "input",
                 "block_id": "reason",
@@ -320,3 +326,7 @@ def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
             },
         ],
     }
+
+
+def refused_view(version: str, text: str, words: Words) -> JSON:
+    return {"type": "modal", "title": plain(version), "close": plain(words("close")), "blocks": [section(text)]}

@@ -61,8 +61,7 @@ def size_of(text: str, language: str, words: Words) -> str:
 def draft_footer(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
     """What stands under a draft: who wrote it, how long it is, and what a person can do about it."""
     kind = "brief_understood" if brief.task.requirements.product else "brief_verbatim"
-    version = words("base_model") if draft.version == "base" else draft.version
-    line = " · ".join((version, size_of(draft.text, brief.task.language, words), words(kind)))
+    line = " · ".join((words.version(draft.version), size_of(draft.text, brief.task.language, words), words(kind)))
     feedback = {
         "type": "feedback_buttons",
         "action_id": FEEDBACK,

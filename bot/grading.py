@@ -13,7 +13,7 @@ from bot.approvals import Approvals
 from bot.blocks import JSON, SECTION_LIMIT, actions, brief_text, button, context, plain, section
 from bot.office import Office, RefusalError
 from bot.refusals import code_of
-from bot.scorecards import duel_sentence, name_of, rate_text
+from bot.scorecards import duel_sentence, rate_text
 from bot.texts import Words
 from serving.card import LABELS_NEEDED, Duel, People
 from serving.grades import CHOICES, GRADES, Entry, Grades, Kind, Sheet
@@ -142,7 +142,7 @@ def thanks_view(sheet: Sheet, scorecard: Scorecard, people: People, labels: int,
         version=scorecard.version,
         candidate=rate_text(people.candidate),
         live=rate_text(people.live),
-        baseline=name_of(scorecard.baseline, words),
+        baseline=words.version(scorecard.baseline),
     )
     fed = words("graded_fed", labels=labels, needed=LABELS_NEEDED)
     return _modal(sheet, [section(words("graded_all", n=sheet.answered)), section(rates), context(fed)], words)

@@ -10,7 +10,7 @@ from bot.blocks import ASK, JSON, actions, button, context, plain, section
 from bot.drafts import metadata
 from bot.office import Office
 from bot.refusals import code_of
-from bot.scorecards import headline, name_of
+from bot.scorecards import headline
 from bot.texts import Words
 from serving.card import Card
 from serving.records import CopydeskError
@@ -56,7 +56,7 @@ class Home:
 
 def home_blocks(store: Store, channel: str, words: Words) -> list[JSON]:
     """The tab as it is now; `channel` is the person's conversation with the bot."""
-    live = name_of(store.live(), words)
+    live = words.version(store.live())
     counts = words(
         "home_counts",
         pairs=len(store.pairs()),

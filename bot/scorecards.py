@@ -12,7 +12,6 @@ from bot.texts import Words
 from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Reason
 from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
-from serving.store import BASE
 
 APPROVE, REJECT, ROLL_BACK = "approve", "reject", "roll_back"
 GRADE, COMPARE, CLOSE_VOTES, MORE = "grade_blind", "compare_blind", "close_votes", "more"
@@ -34,10 +33,6 @@ def points(difference: Difference | Estimate | None) -> str:
     return f"{100 * difference.value:+.0f} [{100 * difference.low:+.0f}, {100 * difference.high:+.0f}]"
 
 
-def name_of(version: str, words: Words) -> str:
-    return words("base_model") if version == BASE else version
-
-
 def headline(card: Card, words: Words) -> str:
     return words(f"card_{card.verdict}", version=card.version)
 
@@ -57,7 +52,7 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
     rows = [
         [
             words("col_figure"),
-            name_of(card.baseline, words),
+            words.version(card.baseline),
             card.version,
             words("col_difference"),
             "n",
@@ -205,7 +200,7 @@ def agreement_text(found: Agreement, words: Words) -> str:
 
 def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
     """Who was preferred, and whether that is more than chance."""
-    values = {"version": name_of(version, words), "baseline": name_of(baseline, words)}
+    values = {"version": words.version(version), "baseline": words.version(baseline)}
     counted = words("duel", wins=duel.wins, ties=duel.ties, losses=duel.losses, voters=duel.voters, **values)
     proven = "duel_open" if duel.p >= SIGNIFICANT else "duel_better" if duel.wins > duel.losses else "duel_worse"
     if duel.needed is None:
@@ -238,6 +233,6 @@ def judge_sentence(judged: Judged, words: Words) -> str:
 
 def decided(decision: Promotion, words: Words) -> str:
     key = "was_approved" if decision.decision is Decision.APPROVED else "was_rejected"
-    who = words("command_line") if decision.user == "cli" else f"<@{decision.user}>"
-    text = words(key, who=who, version=decision.version, when=decision.created_at[:16].replace("T", " "))
+    when = decision.created_at[:16].replace("T", " ")
+    text = words(key, who=words.who(decision.user), version=decision.version, when=when)
     return f"{text} {words('because', reason=escape(decision.reason))}" if decision.reason else text

@@ -88,14 +88,18 @@ class Registry:
                 leads=" ".join(f"<@{lead}>" for lead in self.leads),
             )
 
-    def approve(self, name: str, *, user: str, reason: str = "", digest: str | None = None) -> Promotion:
+    def approve(
+        self, name: str, *, user: str, reason: str = "", digest: str | None = None, expected_live: str | None = None
+    ) -> Promotion:
         """Make a version live.
 
         Args:
             digest: what the scorecard that was read is bound to; None takes the registered one.
+            expected_live: what was live when the lead began to decide; None does not check.
 
         Raises:
-            CopydeskError: no right to decide, no such version, decided already, or files that changed.
+            CopydeskError: no right to decide, no such version, decided already, files that changed, or another version
+                went live meanwhile.
         """
         self.require_lead(user)
         version = self.store.version(name)
@@ -109,7 +113,9 @@ class Registry:
                 version=name,
                 failure=failure,
             )
-        return self.store.decide(name, Decision.APPROVED, digest=version.digest, user=user, reason=reason)
+        return self.store.decide(
+            name, Decision.APPROVED, digest=version.digest, user=user, reason=reason, expected_live=expected_live
+        )
 
     def reject(self, name: str, *, user: str, reason: str = "") -> Promotion:
         self.require_lead(user)
@@ -119,11 +125,7 @@ class Registry:
     def roll_back(self, *, user: str, reason: str = "", expected_live: str | None = None) -> Promotion:
         """Return to what was live before the live version. The base model counts as the first one."""
         self.require_lead(user)
-        live = self.store.live()
-        if expected_live is not None and live != expected_live:
-            raise CopydeskError(
-                f"{live} is live by now, not {expected_live}; nothing was changed.", code="live_changed", live=live
-            )
+        live = expected_live or self.store.live()
         approved = next((p for p in self.store.promotions() if p.version == live and p.decision == "approved"), None)
         if approved is None:
             raise CopydeskError("The base model is live; there is nothing to roll back to.", code="nothing_before")

@@ -578,7 +578,7 @@ class Store:
     def live(self) -> str:
         """The name of the version that writes the next draft; BASE until one is approved."""
         with self._open() as db:
-            return _live(db)
+            return _live(db)[0]
 
     def decide(
         self,
@@ -600,12 +600,10 @@ class Store:
             CopydeskError: the version was decided already, or another version went live meanwhile.
         """
         with self.transaction() as db:
-            live = _live(db)
+            live, by = _live(db)
             if expected_live is not None and live != expected_live:
                 raise CopydeskError(
-                    f"{live} is live by now, not {expected_live}; look at the newest scorecard first.",
-                    code="live_changed",
-                    live=live,
+                    f"{by} made {live} live meanwhile; compare again.", code="live_changed", live=live, user=by
                 )
             if decision is not Decision.ROLLED_BACK:
                 rows = list(
@@ -661,9 +659,10 @@ def _counts(db: Database, sql: str, *values: Any) -> tuple[int, ...]:
     return tuple(value or 0 for value in db.execute(sql, list(values)).fetchone())
 
 
-def _live(db: Database) -> str:
-    rows = list(db.query("SELECT version FROM promotions WHERE decision <> 'rejected' ORDER BY id DESC LIMIT 1"))
-    return str(rows[0]["version"]) if rows else BASE
+def _live(db: Database) -> tuple[str, str]:
+    """The live version and who made it live."""
+    sql = "SELECT version, user FROM promotions WHERE decision <> 'rejected' ORDER BY id DESC LIMIT 1"
+    return next(iter(db.execute(sql)), (BASE, ""))
 
 
 def _json(value: Any) -> str:

@@ -14,6 +14,7 @@ from openai_double import EngineDouble
 
 from bot.app import Desk, serve
 from bot.sandbox import People, Person, Sandbox
+from bot.sandbox.people import SeenView
 from bot.service import run_service
 from serving.card import Verdict
 from serving.client import ModelClient
@@ -53,18 +54,26 @@ def offers(message: dict[str, Any], action_id: str) -> bool:
     return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))
 
 
+async def refused_in(person: Person, view: SeenView) -> str:
+    """What the modal says in place of what was submitted."""
+    assert await person.submit(view) is None
+    refused = await person.modal()
+    assert refused is not None
+    return str(refused.blocks[0]["text"]["text"])
+
+
 def scored(it: World) -> Version:
     """A version with files on disk and a finished scorecard."""
-    directory = it.settings.adapters / "copy-0001"
+    round = it.store.start_round({"name": "default"}, [], "d")
+    directory = it.settings.adapters / round.version
     directory.mkdir(parents=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (directory / name).write_text(name)
-    round = it.store.start_round({"name": "default"}, [], "d")
     digest = digest_of(directory)
     version = it.store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model="m")
-    body = example_card(Verdict.PASS).to_json() | {"digest": digest}
+    body = example_card(Verdict.PASS).to_json() | {"version": version.name, "digest": digest}
     chart = it.settings.copydesk_home / body["chart"]
-    chart.parent.mkdir()
+    chart.parent.mkdir(exist_ok=True)
     chart.write_bytes(b"a picture")
     card = it.store.start_scorecard(version.name, baseline="base", suite="en", seed=1)
     it.store.finish_scorecard(card.id, body)

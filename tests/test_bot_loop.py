@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, BRIEF_ZH, offers, scored, world
+from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, world
 from openai_double import Answer
 
 from serving.records import Decision, PairSource, RatingSource, Verdict
@@ -180,12 +180,34 @@ async def test_a_version_whose_files_changed_cannot_be_approved_and_a_decided_on
         approve = await it.mara.wait_modal(callback_id="approve_view")
         weights = Path(version.path) / "adapter_model.safetensors"
         weights.write_text("other")
-        errors = await it.mara.submit(approve)
-        assert errors is not None
-        assert errors["reason"].startswith("The files of copy-0001 are not those that were trained")
+        refused = await refused_in(it.mara, approve)
+        assert refused.startswith("The files of copy-0001 are not those that were trained")
         assert it.store.live() == "base"
-        it.store.decide(version.name, Decision.REJECTED, digest="", user="U_MARA")
         weights.write_text("adapter_model.safetensors")
-        assert await it.mara.submit(approve) == {
-            "reason": "Nothing changed: <@U_MARA> decided about copy-0001 already."
-        }
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        approve = await it.mara.wait_modal(callback_id="approve_view")
+        it.store.decide(version.name, Decision.REJECTED, digest="", user="cli")
+        refused = await refused_in(it.mara, approve)
+        assert refused == "Nothing changed: the command line decided about copy-0001 already."
+
+
+async def test_of_two_leads_who_approve_at_once_the_slower_looks_again(tmp_path: Path) -> None:
+    async with world(tmp_path, bot=False) as it:
+        it.settings = it.settings.model_copy(update={"copydesk_leads": ("U_MARA", "U_LIWEI")})
+        async with running(it):
+            modals = {}
+            for person in (it.mara, it.liwei):
+                version = scored(it)
+                card = await person.wait_message("C_COPY", lambda m: version.name in m["text"] and offers(m, "approve"))
+                await person.press("C_COPY", card["ts"], "approve")
+                modals[person.id] = await person.wait_modal(callback_id="approve_view")
+            assert "代替 基础模型" in str(modals["U_LIWEI"].blocks[0])
+            assert await it.mara.submit(modals["U_MARA"]) is None
+            told = await refused_in(it.liwei, modals["U_LIWEI"])
+            assert told == "什么都没改：<@U_MARA> 刚刚把现用版本换成了 copy-0001。请再看一遍对比，然后决定。"
+            assert it.store.live() == "copy-0001"
+            await it.liwei.press("C_COPY", card["ts"], "approve")
+            view = await it.liwei.wait_modal(callback_id="approve_view")
+            assert "代替 copy-0001" in str(view.blocks[0])
+            assert await it.liwei.submit(view) is None
+            assert it.store.live() == "copy-0002"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bot_world import BRIEF, World, environment, offers, scored, world
+from bot_world import BRIEF, World, environment, offers, refused_in, scored, world
 from openai_double import Answer
 
 from serving.canary import Canaries
@@ -208,6 +208,6 @@ async def test_a_lead_who_approves_what_the_engine_cannot_serve_reads_why(tmp_pa
         Life(it.store).record_load(version.name, "no memory is left")
         card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
         await it.mara.press("C_COPY", card["ts"], "approve")
-        told = await it.mara.submit(await it.mara.wait_modal(callback_id="approve_view"))
+        told = await refused_in(it.mara, await it.mara.wait_modal(callback_id="approve_view"))
         expected = "copy-0001 cannot go live, since the engine could not serve it: no memory is left"
-        assert (told, it.store.live()) == ({"reason": expected}, BASE)
+        assert (told, it.store.live()) == (expected, BASE)

@@ -20,7 +20,7 @@ class Words:
         return TEXTS[self.language][key].format(**values)
 
     def left(self, seconds: float) -> str:
-        """ "about 5 min", rounded up."""
+        """As in “about 5 min”, rounded up."""
         return self("under_a_minute") if seconds < 60 else self("minutes", n=-int(-seconds // 60))
 
     def version(self, name: str) -> str:

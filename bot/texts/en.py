@@ -150,7 +150,7 @@ TEXTS = {
     "card_unreadable": "The scorecard of {version} cannot be shown; score it again: copydesk eval run",
     "approve": "Approve",
     "reject": "Reject",
-    "approve_what": "{version} will write the next draft. You can roll back at any time.",
+    "approve_what": "{version} will write the next draft instead of {live}. You can roll back at any time.",
     "reject_what": "{version} stays out of service. What is live goes on.",
     "decision_reason": "Why? The team reads it.",
     "was_approved": "{who} approved {version} on {when} UTC.",
@@ -252,8 +252,10 @@ TEXTS = {
     "error_no_rating": "Your rating of this draft was taken back. Rate it again first.",
     "error_correction_empty": "Write the copy as it should read.",
     "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
-    "error_live_changed": "{live} is live by now, so nothing was changed. Look at the newest scorecard first.",
-    "error_decided_already": "Nothing changed: <@{user}> decided about {version} already.",
+    "error_live_changed": (
+        "Nothing was changed: {who} made {live} live meanwhile. Look at the comparison again before you decide."
+    ),
+    "error_decided_already": "Nothing changed: {who} decided about {version} already.",
     "error_colleagues_only": "Grading is for the people of <#{channel}>. Join it and press again.",
     "error_not_gradable": (
         "The texts of {version} were scored before grading was possible. Score it again: copydesk eval run {version}"
