@@ -35,6 +35,9 @@ async def test_vllm_is_found_able_to_do_all() -> None:
         abilities = await client.abilities()
         assert (abilities.base, abilities.loads, abilities.streams) == ("Qwen/Qwen3-8B", True, True)
         assert list(abilities.lacks()) == []
+        assert not await client.constrains(BASE)
+        engine.answers = [Answer(("yes",))]
+        assert await client.constrains(BASE)
 
 
 async def test_a_gateway_says_what_it_lacks_and_a_draft_comes_whole() -> None:

@@ -24,6 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sampling
 from serving.engine import Engine, arguments, reason_of
+from serving.handover import Memory
+from serving.jobs import Jobs
 from serving.life import Life
 from serving.prompt import task_messages, task_of
 from serving.records import CopydeskError, Requirements, Version
@@ -50,7 +52,12 @@ def desk(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Settings of a running engine, and the supervisor's process id."""
     home = tmp_path_factory.mktemp("desk")
     settings = Settings(_env_file=None, copydesk_home=home, copydesk_model=str(base_model))
-    environment = {**os.environ, "COPYDESK_HOME": str(home), "COPYDESK_MODEL": str(base_model)}
+    environment = {
+        **os.environ,
+        "COPYDESK_HOME": str(home),
+        "COPYDESK_MODEL": str(base_model),
+        "COPYDESK_ROUND_ENGINE": "stop",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "serving.engine"], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -73,10 +80,10 @@ async def killed_in_the_middle(client: ModelClient, engine: psutil.Process) -> N
             engine.send_signal(signal.SIGKILL)
 
 
-async def until_serving(settings: Settings) -> None:
+async def until_serving(settings: Settings, model: str = BASE) -> None:
     async with ModelClient(settings.endpoint) as client:
         for _ in range(300):
-            if await client.healthy():
+            if await client.healthy() and model in await client.models():
                 return
             await asyncio.sleep(1)
     pytest.fail("The engine did not come back within five minutes")
@@ -221,6 +228,32 @@ async def test_a_killed_engine_says_so_at_once_and_comes_back(desk: tuple[Settin
         assert vllm_process(supervisor).pid != before.pid
         assert not any(worker.is_running() for worker in workers), "a worker of the killed engine holds its memory"
         assert (await client.complete(task_messages(LAMP), BASE, Sampling(max_tokens=4))).text
+
+
+@pytest.mark.engine
+async def test_a_draft_under_way_is_finished_before_the_engine_stops_for_a_round(desk: tuple[Settings, int]) -> None:
+    settings, supervisor = desk
+    store, memory = Store(settings.database), Memory(settings)
+    live = store.live()
+    async with ModelClient(settings.endpoint) as client:
+        assert await client.constrains(live)
+        draft = client.stream(task_messages(LAMP), live, Sampling(max_tokens=12))
+        await anext(draft)
+        round = store.start_round({}, [], "d")
+        Jobs(store).begin(round.id, "this process works on it")
+        *_, whole = [part async for part in draft]
+        assert isinstance(whole, Completion)
+        for _ in range(150):
+            if memory.take():
+                break
+            await asyncio.sleep(0.2)
+        assert psutil.Process(supervisor).children(recursive=True) == [], "the memory is free"
+        with pytest.raises(EngineUnavailable):
+            await client.complete(task_messages(LAMP), live, Sampling(max_tokens=4))
+        store.fail_round(round.id, "failed")
+        memory.release()
+        await until_serving(settings, live)
+        assert (await client.complete(task_messages(LAMP), live, Sampling(max_tokens=4))).text
 
 
 @pytest.mark.engine
