@@ -1,7 +1,7 @@
 """vLLM's server as a child that ends with its parent. Started by serving.engine, never by hand.
 
 A killed bot must not leave an engine behind that holds the memory and answers to nobody; the kernel sends SIGTERM
-when the parent is gone, however it went.
+when the parent is gone, however it went, and what does not heed it is killed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import os
 import runpy
 import signal
 import sys
+import time
+from threading import Thread
 
 PR_SET_PDEATHSIG = 1
+GRACE_S = 20.0  # for the drafts under way
 # The newer name first: releases before 0.30 have only the other.
 SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
 
@@ -25,7 +28,16 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it went before the kernel was told
             sys.exit(1)
+    Thread(target=_end_after, args=(parent,), daemon=True).start()
     runpy.run_module(_server(), run_name="__main__", alter_sys=True)
+
+
+def _end_after(parent: int) -> None:
+    """vLLM loses a SIGTERM that meets its start at a wrong moment. Its process leads a group: all of it ends."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(GRACE_S)
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _server() -> str:
