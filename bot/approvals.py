@@ -18,13 +18,14 @@ from bot.blocks import JSON, actions, button, plain, section
 from bot.charts import Step, step_of
 from bot.drafts import metadata, payload_of
 from bot.office import Office, RefusalError
-from bot.refusals import code_of
+from bot.refusals import GONE, code_of
 from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text
 from bot.texts import Words
+from serving.canary import Canaries
 from serving.card import Card
 from serving.client import EngineUnavailable
 from serving.grades import Grades
-from serving.judgements import Judgements, seen
+from serving.judge_answers import JudgeAnswers, seen
 from serving.records import CopydeskError, Decision, Promotion, Scorecard
 from serving.store import BASE
 
@@ -42,7 +43,8 @@ class Approvals:
         self._registry = office.desk.registry
         self._channel = office.desk.settings.copydesk_channel
         self._grades = Grades(office.store)
-        self._judgements = Judgements(office.store)
+        self._canaries = Canaries(office.store, office.desk.registry)
+        self._judge_answers = JudgeAnswers(office.store)
         self._heard = self._judged = ""  # the newest answer of a judge: at the last look, and on the scorecards
         self.due: set[int] = set()  # scorecards whose message no longer shows what people said
 
@@ -63,15 +65,18 @@ class Approvals:
             self.due.discard(scorecard_id)
             try:
                 await self.refresh(scorecard_id)
-            except SlackApiError:
+            except SlackApiError as error:
+                if code_of(error) in GONE:
+                    log.info("The message of scorecard %d was deleted.", scorecard_id)
+                    continue
                 self.due.add(scorecard_id)
                 raise
 
     async def _hear_judge(self) -> None:
         """A judge is another process; its word is shown once it has paused."""
-        newest = await asyncio.to_thread(lambda: self._judgements.newest)
+        newest = await asyncio.to_thread(lambda: self._judge_answers.newest)
         if newest == self._heard and newest != self._judged:
-            self.due.update(await asyncio.to_thread(self._judgements.recent_scorecards))
+            self.due.update(await asyncio.to_thread(self._judge_answers.recent_scorecards))
             self._judged = newest
         self._heard = newest
 
@@ -94,17 +99,16 @@ class Approvals:
         return None
 
     async def _post(self, scorecard: Scorecard) -> str:
-        words = await self._words()
+        words = await self.words()
         about = metadata(CARD, scorecard=scorecard.id)
-        card, history = await asyncio.to_thread(self._shown, scorecard)
+        card = await asyncio.to_thread(self._card_of, scorecard)
         if card is None:
             text = words("card_unreadable", version=scorecard.version)
             answer = await self._office.slack.chat_postMessage(channel=self._channel, text=text, metadata=about)
             return str(answer["ts"])
-        decision = await asyncio.to_thread(self._store.decision_on, card.version)
         answer = await _with_or_without_charts(
             self._office.slack.chat_postMessage,
-            card_blocks(scorecard, card, words, decision, history),
+            await asyncio.to_thread(self._blocks, scorecard, card, words),
             channel=self._channel,
             text=fallback_text(card, words)[:3900],
             metadata=about,
@@ -132,7 +136,7 @@ class Approvals:
         except SlackApiError as error:
             log.warning("The chart %s was not uploaded: %s", path, code_of(error))
 
-    async def _words(self) -> Words:
+    async def words(self) -> Words:
         """The channel has no locale; the first lead, who decides, does."""
         leads = self._registry.leads
         return await self._office.locales.words(leads[0]) if leads else Words("en")
@@ -212,21 +216,21 @@ class Approvals:
     async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
         await self.refresh(scorecard_id)
         if approve:
-            await self._load(promotion.version)
+            await self.load(promotion.version)
             await self._say_live(promotion, "now_live")
 
     async def refresh(self, scorecard_id: int) -> None:
-        """Show on the card what was decided, and what people said."""
+        """Show on the card what was decided, what people said, and how its trial goes."""
         scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
-        card, history = await asyncio.to_thread(self._shown, scorecard)
+        card = await asyncio.to_thread(self._card_of, scorecard)
         if card is None or not scorecard.announced_ts or not scorecard.announced_channel:
             return
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
-        words = await self._words()
+        words = await self.words()
         text = f"{fallback_text(card, words)[:3000]} {decided(decision, words) if decision else ''}"
         await _with_or_without_charts(
             self._office.slack.chat_update,
-            card_blocks(scorecard, card, words, decision, history),
+            await asyncio.to_thread(self._blocks, scorecard, card, words),
             channel=scorecard.announced_channel,
             ts=scorecard.announced_ts,
             text=text.strip(),
@@ -234,8 +238,16 @@ class Approvals:
             link_names=False,
         )
 
-    def _shown(self, scorecard: Scorecard) -> tuple[Card | None, list[Step]]:
-        return self._card_of(scorecard), self._history(scorecard)
+    def _blocks(self, scorecard: Scorecard, card: Card, words: Words) -> list[JSON]:
+        return card_blocks(
+            scorecard,
+            card,
+            words,
+            self._store.decision_on(card.version),
+            self._history(scorecard),
+            self._canaries.trial_of(card.version),
+            self._canaries.running,
+        )
 
     def _history(self, scorecard: Scorecard) -> list[Step]:
         """The newest scorecard of each version so far on the same suite, the oldest first."""
@@ -255,7 +267,7 @@ class Approvals:
             log.error("Scorecard %d cannot be shown: %s", scorecard.id, error)
             return None
 
-    async def _load(self, version: str) -> None:
+    async def load(self, version: str) -> None:
         """Make the engine know the version now, so that its first draft does not wait for it."""
         if version == BASE:
             return
@@ -265,7 +277,7 @@ class Approvals:
             log.warning("%s is not loaded yet, the next draft tries again: %s", version, error)
 
     async def _say_live(self, promotion: Promotion, key: str) -> None:
-        words = await self._words()
+        words = await self.words()
         text = words(
             key,
             version=words.version(promotion.version),
@@ -288,7 +300,7 @@ class Approvals:
         self._office.work.start(self._rolled_back(promotion))
 
     async def _rolled_back(self, promotion: Promotion) -> None:
-        await self._load(promotion.version)
+        await self.load(promotion.version)
         await self._say_live(promotion, "rolled_back")
 
 

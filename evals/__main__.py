@@ -30,7 +30,7 @@ from evals.suite import Suite, read_suite, suite_names, write_whole
 from evals.tables import print_card, print_comparison, print_list, print_people
 from serving.client import ModelClient
 from serving.grades import Grades, Kind
-from serving.judgements import seen
+from serving.judge_answers import seen
 from serving.records import CopydeskError, Scorecard
 from serving.settings import read_settings
 from serving.store import Store

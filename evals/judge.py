@@ -23,7 +23,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from serving.grades import Grades
-from serving.judgements import PAIR, YES, Judgement, Judgements
+from serving.judge_answers import PAIR, YES, JudgeAnswer, JudgeAnswers
 from serving.records import CopydeskError, Sample, Scorecard, Task
 from serving.settings import Settings
 from serving.store import BASE, Store
@@ -245,7 +245,7 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
     Raises:
         CopydeskError: the scorecard keeps no briefs, or the judge refuses key or model; answers so far are kept.
     """
-    judgements, grades = Judgements(store), Grades(store)
+    answers, grades = JudgeAnswers(store), Grades(store)
     tasks = await asyncio.to_thread(grades.tasks, card.suite)
     live_id = await asyncio.to_thread(grades.baseline_of, card)
     texts = {id: await asyncio.to_thread(_following, store, id, tasks) for id in (card.id, live_id)}
@@ -253,7 +253,7 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
         raise CopydeskError(
             f"Scorecard {card.id} keeps no briefs; score the version again: copydesk eval run {card.version}"
         )
-    known = {pair for id in texts for pair in await asyncio.to_thread(judgements.answered, judge.model, id)}
+    known = {pair for id in texts for pair in await asyncio.to_thread(answers.answered, judge.model, id)}
     asks: list[Ask] = [
         (sample, tasks[sample.item_id], key)
         for id, own in texts.items()
@@ -273,11 +273,11 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
                 yes = await judge.pair(sample.text, texts[live_id][sample.item_id].text, task)
             else:
                 yes = await judge.question(sample.text, task, key)
-            found = Judgement(sample.id, key, yes)
+            found = JudgeAnswer(sample.id, key, yes)
         except UnscoredError as error:
-            found = Judgement(sample.id, key, None, str(error))
+            found = JudgeAnswer(sample.id, key, None, str(error))
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        await asyncio.to_thread(judgements.add, judge.model, [found], now)
+        await asyncio.to_thread(answers.add, judge.model, [found], now)
         done += 1
         progress(done, len(asks))
 

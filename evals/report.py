@@ -18,7 +18,7 @@ from evals.suite import Item, suite_of_card
 from evals.words import WORDS
 from serving.card import Arm, Card, Difference, Estimate, Rate
 from serving.grades import Grades
-from serving.judgements import Judgements
+from serving.judge_answers import JudgeAnswers
 from serving.records import Decision, Scorecard
 from serving.store import BASE, Store
 
@@ -69,7 +69,7 @@ class Report:
 def read_report(store: Store, scorecard: Scorecard, suites: Path) -> Report:
     """Raises CopydeskError when the card's suite is gone."""
     card = Card.from_json(scorecard.body or {})
-    card = card.seen_with(Grades(store).people(scorecard), Judgements(store).of(scorecard))
+    card = card.seen_with(Grades(store).people(scorecard), JudgeAnswers(store).of(scorecard))
     items = {item.id: item for item in suite_of_card(card.suite, card.suite_digest, suites).items}
     own = _samples(store, scorecard.id)
     sides = [(card.version, own)]

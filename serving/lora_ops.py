@@ -9,7 +9,7 @@ each adapter.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 
@@ -54,7 +54,7 @@ def teach_layer(layer: Any) -> None:
     """Let the class keep a merged linear a slot, made when a batch first needs it, dropped with the slot's adapter."""
     apply, reset = layer._apply_sync, layer.reset_lora
 
-    def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Any:
         slot = self.punica_wrapper.only_slot
         if slot == MIXED:
             return apply(self, x, bias)
@@ -84,7 +84,7 @@ def merged(layer: Any, slot: int) -> Module | None:
         return None
     a, b = layer.lora_a_stacked, layer.lora_b_stacked
     if not any(up[slot].any() for up in b):
-        return base  # this adapter leaves the projection alone
+        return cast("Module", base)  # this adapter leaves the projection alone
     # vLLM packs a weight for the processor and throws the original away; the identity brings it back, bit by bit.
     identity = torch.eye(a[0].shape[-1], dtype=a[0].dtype)
     weight = method.apply(base, identity, None).T.float()

@@ -20,8 +20,8 @@ from transformers import AutoTokenizer
 from serving.settings import Settings
 from serving.store import Store
 from trainer import lora
+from trainer.group import ALONE, Group, joined
 from trainer.preference import preference_stage
-from trainer.processes import ALONE, Group, joined
 from trainer.recipe import Recipe
 
 RECIPES = {

@@ -22,7 +22,7 @@ from evals.judge import Judge, UnscoredError, judge_scorecard, open_judge, quest
 from serving.card import KAPPA_NEEDED, LABELS_NEEDED, Agreement, Judged
 from serving.counts import wilson
 from serving.grades import Grades, Kind
-from serving.judgements import Judgements
+from serving.judge_answers import JudgeAnswers
 from serving.prompt import task_of
 from serving.records import CopydeskError, Requirements
 from serving.settings import Settings
@@ -180,7 +180,7 @@ async def test_a_scorecard_is_judged_from_its_stored_texts_once(store: Store) ->
         asked = len(double.asked)
         await judge_scorecard(store, judge, scorecard, lambda done, total: None)
         assert len(double.asked) == asked == ITEMS * (3 + 3 + 2)
-    found = Judgements(store).of(scorecard)
+    found = JudgeAnswers(store).of(scorecard)
     assert found == Judged("arbiter", wilson(ITEMS, ITEMS), wilson(0, ITEMS), ITEMS, 0, 0, 0, Agreement(None, 0))
     assert not found.calibrated
 
@@ -189,12 +189,12 @@ async def test_what_was_unscored_is_no_pass_and_is_asked_again(store: Store) -> 
     scorecard = scorecard_with_samples(store)
     async with judging(lambda body: said("Hm.")) as (judge, _):
         await judge_scorecard(store, judge, scorecard, lambda done, total: None)
-    found = Judgements(store).of(scorecard)
+    found = JudgeAnswers(store).of(scorecard)
     assert found is not None
     assert (found.candidate.total, found.wins, found.unscored) == (0, 0, ITEMS * 7)
     async with judging(good_is_new) as (judge, _):
         await judge_scorecard(store, judge, scorecard, lambda done, total: None)
-    again = Judgements(store).of(scorecard)
+    again = JudgeAnswers(store).of(scorecard)
     assert again is not None
     assert (again.candidate.successes, again.unscored) == (ITEMS, 0)
 
@@ -204,7 +204,7 @@ async def test_the_judge_is_measured_against_people_and_needs_a_hundred_labels(s
     async with judging(good_is_new) as (judge, _):
         await judge_scorecard(store, judge, scorecard, lambda done, total: None)
     fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
-    found = Judgements(store).of(scorecard)
+    found = JudgeAnswers(store).of(scorecard)
     assert found is not None
     assert (found.people, found.calibrated) == (Agreement(1.0, 20), False)
     enough = Judged("j", wilson(0, 0), wilson(0, 0), 0, 0, 0, 0, Agreement(KAPPA_NEEDED, LABELS_NEEDED))

@@ -20,9 +20,9 @@ from serving.store import Store, split_of
 from trainer import judgements, lora
 from trainer.checkpoint import Checkpoints
 from trainer.dataset import IGNORED
+from trainer.group import ALONE
 from trainer.judgements import Choice, Judgements, LeftOut, Opinion, corrections, edit_share, opinions, too_alike
 from trainer.preference import Preferences, log_probs_of
-from trainer.processes import ALONE
 from trainer.recipe import DPO, KTO, Preference, Recipe
 from trainer.rounds import run_round
 
@@ -252,7 +252,7 @@ def test_a_stage_that_is_taken_up_again_ends_in_the_same_bytes(
     resumed, found = trained(every=True, until=-1)
     assert len(whole.losses) == len(whole.preference_losses) == 3
     assert (resumed.losses, resumed.preference_losses) == (whole.losses, whole.preference_losses)
-    assert resumed.stages == whole.stages
+    assert {**resumed.stages, "memory": None} == {**whole.stages, "memory": None}
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 

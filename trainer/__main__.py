@@ -64,8 +64,8 @@ def run(
     _set_environment()
     from transformers.utils import logging
 
+    from trainer.group import joined
     from trainer.lora import progress_line
-    from trainer.processes import joined
     from trainer.rounds import follow, run_round
 
     chosen = recipe_named(recipe)

@@ -36,8 +36,8 @@ from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.checkpoint import Checkpoints, Moment
 from trainer.dataset import IGNORED, TrainingData
+from trainer.group import ALONE, Group
 from trainer.plan import MemoryPlan, memory_plan
-from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 from trainer.trunk import Trunk
 

@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 from serving.held_out import suite_keys
 from serving.store import Store
 from trainer.dataset import IGNORED, TrainingData, end_token, row_of, too_long
+from trainer.group import Group
 from trainer.judgements import Judgements, corrections, opinions
 from trainer.lora import Row, batches, hidden_size, packed
 from trainer.plan import memory_plan
-from trainer.processes import Group
 from trainer.recipe import Recipe
 
 

@@ -38,10 +38,10 @@ from trainer.base import Base, describe
 from trainer.card import card, draw_losses
 from trainer.checkpoint import EVERY_S, Checkpoints
 from trainer.dataset import TrainingData, training_data
+from trainer.group import ALONE, Group
 from trainer.hygiene import clean, counts, refuse_held_out, warnings
 from trainer.lora import Fit, Progress
 from trainer.preference import judgements_for, preference_stage
-from trainer.processes import ALONE, Group
 from trainer.recipe import Recipe
 
 FREE_DISK = 1 << 30  # an adapter of a 7B base takes 80-320 MB, the tokenizer's files up to 20 MB

@@ -17,7 +17,7 @@ YES = 0.5  # from here on an answer is a yes
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgeAnswer:
     """Attributes:
     yes: probability of yes, 0..1; for PAIR 1 is better than live, 0.5 a tie, 0 worse; None is unscored.
     reason: why it is unscored; "" else.
@@ -29,15 +29,15 @@ class Judgement:
     reason: str = ""
 
 
-class Judgements:
+class JudgeAnswers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._grades = Grades(store)
 
-    def add(self, judge: str, judgements: Iterable[Judgement], at: str) -> None:
+    def add(self, judge: str, answers: Iterable[JudgeAnswer], at: str) -> None:
         """Keep answers; a later one takes the place of one that was unscored."""
         with self._store.transaction() as db:
-            for one in judgements:
+            for one in answers:
                 db.execute(
                     "INSERT INTO judgements (sample_id, judge, question, yes, reason, created_at) "
                     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sample_id, judge, question) DO UPDATE SET "
@@ -109,7 +109,7 @@ class Judgements:
 def seen(store: Store, scorecard: Scorecard) -> Card:
     """A scorecard as it is shown now, with what people and the judge have said. Raises as Card.from_json does."""
     card = Card.from_json(scorecard.body or {})
-    return card.seen_with(Grades(store).people(scorecard), Judgements(store).of(scorecard))
+    return card.seen_with(Grades(store).people(scorecard), JudgeAnswers(store).of(scorecard))
 
 
 def _verdicts(said: Iterable[dict[str, object]]) -> dict[int, bool]:
