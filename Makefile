@@ -7,7 +7,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --ove
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check pictures bench-evals bench-cluster bench-crowd bench-train bench-serving lock clean
+.PHONY: help install demo up test check chaos pictures bench-evals bench-cluster bench-crowd bench-train bench-serving lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ bench-serving: install  ## how fast versions are served and swapped, as JSON lin
 
 bench-crowd: install  ## a thousand requests at once before a double of the engine, as JSON
 	@$(BIN)/python tests/crowd.py
+
+chaos: install  ## thirty kills of the bot and the real engine under 8 clients, a quarter of an hour
+	@COPYDESK_CHAOS=1 $(BIN)/pytest tests/test_chaos.py -k kills
 
 bench-cluster: install  ## two engines against one on a local Ray cluster (needs Ray: pip install 'copydesk[cluster]')
 	@$(BIN)/python -m serving.cluster_bench $(ARGS)
