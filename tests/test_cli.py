@@ -132,3 +132,4 @@ def test_the_doctor_says_what_is_missing(copydesk: Command) -> None:
     assert findings["database"]["ok"]
     assert "SLACK_BOT_TOKEN" in findings["Slack"]["found"]
     assert "COPYDESK_LEADS" in findings["leads"]["next_step"]
+    assert findings["rounds"]["found"].startswith("a round and the engine run together")
