@@ -24,6 +24,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot import approvals, blocks, briefs, corrections, grading, rounds, scorecards
 from bot.approvals import Approvals
 from bot.briefs import Briefs
+from bot.canary import Trials
 from bot.corrections import Corrections
 from bot.drafts import Drafts
 from bot.extensions import Extending
@@ -39,6 +40,7 @@ __all__ = ["Bot", "Desk", "build_app", "serve"]
 
 ANNOUNCE_S = 2.0
 ROUNDS_S = 5.0
+TRIALS_S = 10.0
 WATCH_S = 10.0
 RETRIES = 5
 
@@ -65,6 +67,7 @@ class Bot:
         self.approvals = Approvals(self.office)
         self.rounds = Rounds(self.office)
         self.extending = Extending(self.office, self.approvals)
+        self.trials = Trials(self.office, self.approvals)
         # A listener ends before Slack is answered: what was acknowledged is stored, and what was not comes again.
         self.app = AsyncApp(client=self.office.slack, process_before_response=True)
         for listen, listener in self._listeners():
@@ -107,6 +110,8 @@ class Bot:
             (app.action(grading.BACK), graded.back_pressed),
             (app.action(scorecards.CLOSE_VOTES), graded.close_pressed),
             (app.action(scorecards.MORE), self.extending.pressed),
+            (app.action(scorecards.TRY), self.trials.try_pressed),
+            (app.action(scorecards.END_TRIAL), self.trials.end_pressed),
         ]
 
     async def _failed(self, error: Exception, body: JSON) -> BoltResponse | None:
@@ -171,6 +176,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     loops = [
         asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.announce_new)),
         asyncio.create_task(_every(ROUNDS_S, bot.rounds.show)),
+        asyncio.create_task(_every(TRIALS_S, bot.trials.show)),
         asyncio.create_task(_every(WATCH_S, lambda: _watch(handler, bot.office.slack))),
     ]
     try:

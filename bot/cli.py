@@ -17,7 +17,7 @@ from rich.table import Table
 
 from serving import logs
 from serving import trace as tracing
-from serving.canary import Canaries, Canary
+from serving.canary import SHARE_PERCENT, Canaries, Canary
 from serving.card import Rate
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
@@ -285,23 +285,24 @@ def version_rollback(reason: Annotated[str, typer.Option(help="Why; kept with th
 @version_app.command("canary")
 def version_canary(
     name: Annotated[str, typer.Argument(help="The candidate; without one: how the canary stands.")] = "",
-    share: Annotated[int, typer.Option(help="Percent of the people who get it.")] = 20,
+    share: Annotated[int, typer.Option(help="Percent of the people who get it.")] = SHARE_PERCENT,
     end: Annotated[bool, typer.Option("--end", help="Everybody gets the live version again.")] = False,
 ) -> None:
     """Let a share of the people try a version that nobody decided about yet."""
     settings, store = _store()
     canaries = Canaries(store, Registry(store, settings.copydesk_leads))
-    if end:
-        canary = canaries.end(user="cli")
-        out.print(f"{canary.version} is tried no more.")
-        _print_liked(canaries, canary)
-    elif name:
+    running = canaries.running
+    if name and not end:
         canary = canaries.start(name, share, user="cli")
         out.print(f"{canary.version} writes for {share} % of the people.")
-    elif running := canaries.running:
-        _print_liked(canaries, running)
-    else:
+    elif running is None:
         out.print("No version is tried now.")
+    elif end:
+        canary = canaries.end(running.id, user="cli")
+        out.print(f"{canary.version} is tried no more.")
+        _print_liked(canaries, canary)
+    else:
+        _print_liked(canaries, running)
 
 
 def _print_liked(canaries: Canaries, canary: Canary) -> None:
@@ -309,7 +310,7 @@ def _print_liked(canaries: Canaries, canary: Canary) -> None:
         (liked.version, liked.drafts, f"{liked.up.successes} of {liked.up.total}", _interval(liked.up))
         for liked in canaries.liked(canary)
     ]
-    _print_table(("version", "drafts", "👍", "95 %"), rows, "No draft since it began.")
+    _print_table(("version", "drafts", "👍", "95 %"), rows, "")
 
 
 def _interval(rate: Rate) -> str:

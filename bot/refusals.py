@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from slack_sdk.errors import SlackApiError
 
+GONE = {"message_not_found", "thread_not_found", "channel_not_found"}  # what we would write to was deleted
+
 
 def code_of(error: SlackApiError) -> str:
     """Slack's word for what went wrong, such as "channel_not_found"; else the HTTP status."""

@@ -9,11 +9,13 @@ from bot.blocks import JSON, actions, button, context, plain, section
 from bot.charts import Step, bars, trend
 from bot.markup import escape
 from bot.texts import Words
+from serving.canary import SHARE_PERCENT, Canary, Liked, Trial
 from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Reason
 from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
 
 APPROVE, REJECT, ROLL_BACK = "approve", "reject", "roll_back"
+TRY, END_TRIAL = "try", "end_trial"
 GRADE, COMPARE, CLOSE_VOTES, MORE = "grade_blind", "compare_blind", "close_votes", "more"
 WORST_SHOWN = 3
 SHOWN_METRICS = ("bleu", "rougeL", "chrf", "distinct2")
@@ -132,8 +134,15 @@ def card_blocks(
     words: Words,
     decision: Promotion | None = None,
     history: Sequence[Step] = (),
+    trial: Trial | None = None,
+    running: Canary | None = None,
 ) -> list[JSON]:
-    """The whole message. Once decided, who, when and why stand where the buttons were."""
+    """The whole message. Once decided, who, when and why stand where the buttons were.
+
+    Args:
+        trial: the version's newest, with figures.
+        running: the one trial that runs now, of whatever version.
+    """
     rows = [[{"type": "raw_text", "text": cell} for cell in row] for row in table_rows(card, words)]
     blocks: list[JSON] = [
         {"type": "header", "text": plain(headline(card, words))},
@@ -150,18 +159,24 @@ def card_blocks(
         reasons = escape("; ".join(sample.reasons))
         quoted = escape(sample.text[:400]).replace("\n", "\n&gt; ") or "–"
         blocks.append(section(f"{words('worst', product=escape(sample.product), reasons=reasons)}\n&gt; {quoted}"))
+    if trial:
+        blocks.append(section(trial_text(trial, words)))
     blocks.append(actions(*_evidence_buttons(scorecard, card, words, decision)))
     if decision is None:
-        value = json.dumps({"card": scorecard.id, "version": card.version, "digest": card.digest})
-        blocks.append(
-            actions(
-                button(words("approve"), APPROVE, value, "primary"),
-                button(words("reject"), REJECT, value, "danger"),
-            )
-        )
+        blocks.append(actions(*_lead_buttons(scorecard, card, words, running)))
     else:
         blocks.append(section(decided(decision, words)))
     return blocks
+
+
+def _lead_buttons(scorecard: Scorecard, card: Card, words: Words, running: Canary | None) -> list[JSON]:
+    value = json.dumps({"card": scorecard.id, "version": card.version, "digest": card.digest})
+    buttons = [button(words("approve"), APPROVE, value, "primary"), button(words("reject"), REJECT, value, "danger")]
+    if running is None:
+        buttons.append(button(words("try", share=percent(SHARE_PERCENT / 100)), TRY, value))
+    elif running.version == card.version:
+        buttons.append(button(words("end_trial"), END_TRIAL, str(running.id)))
+    return buttons
 
 
 def _evidence_buttons(scorecard: Scorecard, card: Card, words: Words, decision: Promotion | None) -> list[JSON]:
@@ -231,8 +246,45 @@ def judge_sentence(judged: Judged, words: Words) -> str:
     )
 
 
+def trial_text(trial: Trial, words: Words) -> str:
+    """Who tries a version since when, and how often each version was liked meanwhile."""
+    canary = trial.canary
+    opening = words(
+        "trial_over" if canary.ended_by else "trial_on",
+        version=canary.version,
+        share=percent(canary.share),
+        who=words.who(canary.ended_by or canary.started_by),
+        since=_minute(canary.created_at),
+        until=_minute(canary.ended_at or ""),
+    )
+    rates = " · ".join(_liked_text(liked, words) for liked in trial.liked)
+    return f"{opening}\n{rates}\n{words(_trial_verdict(trial), version=canary.version)}"
+
+
+def _liked_text(liked: Liked, words: Words) -> str:
+    version, up = words.version(liked.version), liked.up
+    if not up.total:
+        return words("trial_unrated", version=version)
+    values = {"share": percent(up.share), "low": percent(up.low), "high": percent(up.high)}
+    return words("trial_rate", version=version, up=up.successes, total=up.total, **values)
+
+
+def _trial_verdict(trial: Trial) -> str:
+    """Whether the intervals part: stricter than a test, since figures are looked at while they come in."""
+    candidate, others = trial.liked[0].up, [liked.up for liked in trial.liked[1:] if liked.up.total]
+    if not candidate.total or not others:
+        return "trial_few"
+    if all(candidate.low > other.high for other in others):
+        return "trial_better"
+    return "trial_worse" if all(candidate.high < other.low for other in others) else "trial_open"
+
+
+def _minute(when: str) -> str:
+    return when[:16].replace("T", " ")
+
+
 def decided(decision: Promotion, words: Words) -> str:
     key = "was_approved" if decision.decision is Decision.APPROVED else "was_rejected"
-    when = decision.created_at[:16].replace("T", " ")
+    when = _minute(decision.created_at)
     text = words(key, who=words.who(decision.user), version=decision.version, when=when)
     return f"{text} {words('because', reason=escape(decision.reason))}" if decision.reason else text

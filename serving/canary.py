@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -16,6 +17,8 @@ from serving.registry import Registry, verify
 from serving.store import Store
 
 FEWEST_PERCENT, MOST_PERCENT = 1, 50
+SHARE_PERCENT = 20
+SHOWN = 3  # scorecards whose message is kept up to date; older ones say why when they are pressed
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Canary:
     created_at: str
     ended_by: str | None
     ended_at: str | None
+    told_at: str | None = None  # when the channel read what came of it
 
     def chooses(self, user: str) -> bool:
         """The same answer for a person as long as the candidate is the same, on every machine."""
@@ -43,6 +47,14 @@ class Liked:
     up: Rate
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A canary with its figures: the candidate's, the live version's, then of what else wrote on the same days."""
+
+    canary: Canary
+    liked: tuple[Liked, ...]
+
+
 class Canaries:
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store
@@ -51,10 +63,34 @@ class Canaries:
 
     @property
     def running(self) -> Canary | None:
-        rows = self._store.rows("SELECT * FROM canaries WHERE ended_by IS NULL")
-        canary = Canary(**rows[0]) if rows else None
-        # A decision about the candidate ends what was to help with it.
-        return canary if canary and self._store.decision_on(canary.version) is None else None
+        newest = self._newest()
+        return newest if newest and newest.ended_by is None else None
+
+    @property
+    def running_trial(self) -> Trial | None:
+        running = self.running
+        return self._trial(running) if running else None
+
+    @property
+    def untold(self) -> list[Trial]:
+        """Those that are over, and the channel was not told yet; the oldest first."""
+        return [self._trial(canary) for canary in self._canaries("WHERE told_at IS NULL")[::-1] if canary.ended_by]
+
+    def trial_of(self, version: str) -> Trial | None:
+        """The newest one of a version."""
+        found = self._canaries("WHERE canaries.version = ?", version)
+        return self._trial(found[0]) if found else None
+
+    def scorecards(self, version: str = "") -> list[int]:
+        """The few in the channel that offer a trial: of versions that nobody decided about, `version` first."""
+        rows = self._store.rows(
+            "SELECT max(id) AS id FROM scorecards WHERE announced_ts > '' AND body IS NOT NULL "
+            "AND version NOT IN (SELECT version FROM promotions) "
+            "GROUP BY version ORDER BY version = ? DESC, max(id) DESC LIMIT ?",
+            version,
+            SHOWN,
+        )
+        return [row["id"] for row in rows]
 
     def version_for(self, user: str) -> str:
         """Who writes this person's next draft."""
@@ -62,35 +98,55 @@ class Canaries:
         return canary.version if canary and canary.chooses(user) else self._store.live()
 
     def start(self, name: str, percent: int, *, user: str) -> Canary:
-        """Raises CopydeskError: no right, a version that cannot be a candidate, or another canary runs."""
+        """Begin, or go on where the same one runs already.
+
+        Raises:
+            CopydeskError: no right, a version that cannot be a candidate, or another canary runs.
+        """
         self._registry.require_lead(user)
         if not FEWEST_PERCENT <= percent <= MOST_PERCENT:
             raise CopydeskError(f"The share of a canary is {FEWEST_PERCENT} to {MOST_PERCENT} percent of the people.")
         version = self._store.version(name)
-        if self._store.decision_on(name):
-            raise CopydeskError(f"{name} was decided about already; a canary is for versions that were not.")
+        if decision := self._store.decision_on(name):
+            raise CopydeskError(
+                f"{name} was decided about already; a canary is for versions that were not.",
+                code="decided_already",
+                version=name,
+                user=decision.user,
+            )
         verify(version)
         if failure := self._life.last_failure(name):
-            raise CopydeskError(f"{name} cannot be served: {failure}")
-        if running := self.running:
-            raise CopydeskError(f"{running.version} is tried already; end that first: copydesk version canary --end")
+            raise CopydeskError(f"{name} cannot be served: {failure}", code="not_tried", version=name, failure=failure)
+        share = percent / 100
         with self._store.transaction() as db:
-            # One of a version that was decided about meanwhile is still open as a row.
-            _close(db, user)
-            self._store.insert(db, "canaries", version=name, share=percent / 100, started_by=user)
-        return self._newest()
+            newest = self._newest()  # nobody else writes meanwhile: of two who start at once one is refused
+            if newest and newest.ended_by is None:
+                if (newest.version, newest.share) == (name, share):
+                    return newest
+                raise CopydeskError(
+                    f"{newest.version} is tried already; end that first: copydesk version canary --end",
+                    code="tried_already",
+                    version=newest.version,
+                )
+            if newest:  # a decision ended it, and its row is open
+                _close(db, newest.id, newest.ended_by, newest.ended_at)
+            id = self._store.insert(db, "canaries", version=name, share=share, started_by=user)
+        return self._canary(id)
 
-    def end(self, *, user: str) -> Canary:
-        """Raises CopydeskError: no right, or none runs."""
+    def end(self, id: int, *, user: str) -> Canary:
+        """Once; one that is over stays as it ended. Raises CopydeskError: no right."""
         self._registry.require_lead(user)
-        if self.running is None:
-            raise CopydeskError("No version is tried with a part of the people now.")
+        if self._canary(id).ended_by is None:
+            with self._store.transaction() as db:
+                _close(db, id, user, _now())
+        return self._canary(id)
+
+    def mark_told(self, id: int) -> None:
         with self._store.transaction() as db:
-            _close(db, user)
-        return self._newest()
+            db.execute("UPDATE canaries SET told_at = ? WHERE id = ?", [_now(), id])
 
     def liked(self, canary: Canary) -> list[Liked]:
-        """The candidate first, then whatever else wrote during the same time."""
+        """The candidate first, then the live version, then whatever else wrote during the same time."""
         rows = self._store.rows(
             "SELECT d.version, COUNT(DISTINCT d.id) AS drafts, COALESCE(SUM(r.verdict = 'up'), 0) AS up, "
             "COUNT(r.id) AS total FROM drafts d LEFT JOIN ratings r ON r.draft_id = d.id "
@@ -99,13 +155,35 @@ class Canaries:
             canary.ended_at,
             canary.ended_at,
         )
-        found = [Liked(row["version"], row["drafts"], wilson(row["up"], row["total"])) for row in rows]
-        return sorted(found, key=lambda liked: liked.version != canary.version)
+        found = {row["version"]: Liked(row["version"], row["drafts"], wilson(row["up"], row["total"])) for row in rows}
+        order = dict.fromkeys((canary.version, self._store.live(), *found))
+        return [found.get(version) or Liked(version, 0, wilson(0, 0)) for version in order]
 
-    def _newest(self) -> Canary:
-        return Canary(**self._store.rows("SELECT * FROM canaries ORDER BY id DESC LIMIT 1")[0])
+    def _trial(self, canary: Canary) -> Trial:
+        return Trial(canary, tuple(self.liked(canary)))
+
+    def _newest(self) -> Canary | None:
+        return next(iter(self._canaries()), None)
+
+    def _canary(self, id: int) -> Canary:
+        return self._canaries("WHERE canaries.id = ?", id)[0]
+
+    def _canaries(self, condition: str = "", *values: Any) -> list[Canary]:
+        """The newest first. A decision about the candidate ends what was to help with it."""
+        rows = self._store.rows(
+            "SELECT canaries.id, canaries.version, share, started_by, canaries.created_at, told_at, "
+            "coalesce(ended_by, user) AS ended_by, coalesce(ended_at, promotions.created_at) AS ended_at "
+            "FROM canaries LEFT JOIN promotions "
+            "ON promotions.version = canaries.version AND decision IN ('approved', 'rejected') "
+            f"{condition} ORDER BY canaries.id DESC",
+            *values,
+        )
+        return [Canary(**row) for row in rows]
 
 
-def _close(db: Database, user: str) -> None:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    db.execute("UPDATE canaries SET ended_by = ?, ended_at = ? WHERE ended_by IS NULL", [user, now])
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _close(db: Database, id: int, user: str | None, when: str | None) -> None:
+    db.execute("UPDATE canaries SET ended_by = ?, ended_at = ? WHERE id = ? AND ended_by IS NULL", [user, when, id])

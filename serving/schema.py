@@ -44,6 +44,13 @@ def m0005_preferences(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m0006_trials(db: Database) -> None:
+    for statement in _M0006.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
 def upgrade(db: Database) -> None:
     """Bring the database to this release's migration; two processes may try at once.
 
@@ -329,4 +336,9 @@ CREATE TABLE round_drafts (
     PRIMARY KEY (round_id, draft_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX round_drafts_draft ON round_drafts(draft_id);
+"""
+
+_M0006 = """
+ALTER TABLE canaries ADD COLUMN told_at TEXT;
+UPDATE canaries SET told_at = ended_at;
 """

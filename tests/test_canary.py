@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_it_writes_from_start_to_end_and_only_for_them(canaries: Canaries, store
     assert {canaries.version_for(user) for user in PEOPLE[:40] if started.chooses(user)} == {version.name}
     assert {canaries.version_for(user) for user in PEOPLE[:40] if not started.chooses(user)} == {BASE}
     assert Life(store).state(version) == "candidate"
-    assert canaries.end(user="U_MARA").ended_by == "U_MARA"
+    assert canaries.end(started.id, user="U_MARA").ended_by == "U_MARA"
     assert {canaries.version_for(user) for user in PEOPLE[:40]} == {BASE}
 
 
@@ -54,6 +55,48 @@ def test_a_decision_about_the_candidate_ends_it(canaries: Canaries, store: Store
     with pytest.raises(CopydeskError, match="decided about already"):
         canaries.start(first.name, 20, user="cli")
     assert canaries.start(second.name, 20, user="cli").version == second.name
+
+
+def test_the_same_start_and_the_same_end_count_once(canaries: Canaries, store: Store, tmp_path: Path) -> None:
+    version = trained(store, tmp_path)
+    first = canaries.start(version.name, 20, user="U_MARA")
+    assert canaries.start(version.name, 20, user="cli") == first
+    with pytest.raises(CopydeskError, match="is tried already"):
+        canaries.start(version.name, 30, user="cli")
+    ended = canaries.end(first.id, user="cli")
+    assert canaries.end(first.id, user="U_MARA") == ended
+    second = canaries.start(version.name, 20, user="U_MARA")
+    assert canaries.end(first.id, user="U_MARA") == ended
+    assert canaries.running == second
+
+
+def test_of_eight_who_start_different_trials_at_once_one_does(canaries: Canaries, store: Store, tmp_path: Path) -> None:
+    names = [trained(store, tmp_path).name for _ in range(8)]
+
+    def start(name: str) -> str:
+        try:
+            return canaries.start(name, 20, user="cli").version
+        except CopydeskError as error:
+            return str(error.code)
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(start, names))
+    assert outcomes.count("tried_already") == 7
+    assert canaries.running is not None
+    assert canaries.running.version in outcomes
+
+
+def test_a_decision_is_who_ended_it_and_when(canaries: Canaries, store: Store, tmp_path: Path) -> None:
+    first, second = trained(store, tmp_path), trained(store, tmp_path)
+    started = canaries.start(first.name, 20, user="cli")
+    decision = Registry(store, ("U_MARA",)).reject(first.name, user="U_MARA")
+    assert canaries.end(started.id, user="cli").ended_at == decision.created_at
+    (over,) = canaries.untold
+    canaries.start(second.name, 20, user="cli")
+    assert canaries.untold == [over]
+    assert (over.canary.ended_by, over.canary.ended_at) == ("U_MARA", decision.created_at)
+    canaries.mark_told(started.id)
+    assert canaries.untold == []
 
 
 def test_who_is_not_a_lead_and_what_cannot_be_served_start_none(

@@ -160,6 +160,19 @@ TEXTS = {
     "now_live": "{version} is live: it writes the next draft. Before it was {previous}. Approved by {who}.",
     "roll_back": "Roll back",
     "rolled_back": "{version} is live again: {who} rolled {previous} back.",
+    # Trials
+    "try": "Try with {share} of the people",
+    "end_trial": "End the trial",
+    "trial_on": "*Being tried with {share} of the people* since {since} UTC; started by {who}. Liked so far:",
+    "trial_over": (
+        "*{version} was tried with {share} of the people* from {since} to {until} UTC; ended by {who}. Liked:"
+    ),
+    "trial_rate": "{version} {up} of {total} times ({share}, likely {low} to {high})",
+    "trial_unrated": "{version} not rated yet",
+    "trial_few": "There are too few ratings to compare.",
+    "trial_open": "The difference may be chance.",
+    "trial_better": "{version} is liked more often, and not by chance.",
+    "trial_worse": "{version} is liked less often, and not by chance.",
     # Grading blind
     "grade_blind": "Grade 20 blind",
     "compare_blind": "Compare 20 blind",
@@ -269,9 +282,11 @@ TEXTS = {
     ),
     "error_endpoint_loads_none": (
         "{version} cannot go live: the engine that writes here does not know it and takes no new versions. "
-        "Ask whoever runs that engine to load {version}, then press Approve again."
+        "Ask whoever runs that engine to load {version}, then press the button again."
     ),
     "error_not_served": "{version} cannot go live, since the engine could not serve it: {failure}",
+    "error_not_tried": "{version} cannot be tried, since the engine could not serve it: {failure}",
+    "error_tried_already": "{version} is being tried already. End that trial first; its scorecard has the button.",
     "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
     "error_no_round": "No round is running any more, so there is nothing to cancel.",
     "error_other": "That did not work. Try again in a minute; if it stays so, show this to your admin: {detail}",

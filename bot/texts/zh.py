@@ -144,6 +144,17 @@ TEXTS = {
     "now_live": "{version} 已上线，下一稿由它来写。之前是 {previous}。批准人：{who}。",
     "roll_back": "回退",
     "rolled_back": "{version} 重新上线：{who} 回退了 {previous}。",
+    # 试用
+    "try": "先给 {share} 的人试用",
+    "end_trial": "结束试用",
+    "trial_on": "*正在给 {share} 的人试用*，{who} 于 {since}（UTC）开始。目前的好评：",
+    "trial_over": "*{version} 给 {share} 的人试用过*，从 {since} 到 {until}（UTC），由 {who} 结束。期间的好评：",
+    "trial_rate": "{version} {total} 次评价里 {up} 次好评（{share}，大约 {low} 到 {high}）",
+    "trial_unrated": "{version} 还没有人评价",
+    "trial_few": "评价太少，还无法比较。",
+    "trial_open": "差别可能只是偶然。",
+    "trial_better": "{version} 更受欢迎，而且不是偶然。",
+    "trial_worse": "{version} 更不受欢迎，而且不是偶然。",
     # 盲评
     "grade_blind": "盲评 20 篇",
     "compare_blind": "盲比 20 对",
@@ -231,9 +242,11 @@ TEXTS = {
     "error_leads_only": "只有负责人能决定版本：{leads}",
     "error_files_changed": "{version} 的文件和训练出来的不一致，不能上线。请重新训练：copydesk round run",
     "error_endpoint_loads_none": (
-        "{version} 不能上线：现在写稿的引擎不认识它，也不接收新版本。请让管理该引擎的人先加载 {version}，再点“批准”。"
+        "{version} 不能上线：现在写稿的引擎不认识它，也不接收新版本。请让管理该引擎的人先加载 {version}，再点一次按钮。"
     ),
     "error_not_served": "{version} 不能上线，引擎无法使用它：{failure}",
+    "error_not_tried": "{version} 不能试用，引擎无法使用它：{failure}",
+    "error_tried_already": "{version} 正在试用。请先在它的评分卡上点“结束试用”。",
     "error_nothing_before": "现在用的就是基础模型，没有更早的版本可以回退。",
     "error_no_round": "现在没有在训练，不用取消。",
     "error_other": "没做成。过一会儿再试；还不行就把这句话给管理员看：{detail}",
