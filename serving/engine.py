@@ -143,6 +143,7 @@ class Engine:
             if gave_way or stop.is_set():
                 continue
             self._on_state("down")
+            self.away = None  # from now on it is a fault, and nobody knows when it ends
             self.failure = reason_of(self.log_path)
             log.warning("The engine ended: %s", self.failure)
             if not self._was_ready:

@@ -350,6 +350,20 @@ def test_a_round_waits_for_the_memory_and_can_be_cancelled_meanwhile(desk: Setti
     assert Memory(desk).take(), "a round that ended holds nothing"
 
 
+@pytest.mark.usefixtures("pythonpath")
+@pytest.mark.parametrize("mode", ["sleep", "stop"])
+async def test_the_engine_that_comes_back_knows_the_version_that_the_round_made(
+    desk: Settings, filled: Store, mode: Mode
+) -> None:
+    settings = desk.model_copy(update={"copydesk_round_engine": mode})
+    async with supervised(settings, filled) as it:
+        made = await asyncio.to_thread(run_round, settings, filled, recipe_named("default"))
+        await it.until("ready")
+        assert it.said.count("away") == 1
+        async with ModelClient(settings.endpoint) as client:
+            assert await client.models() == [BASE, made.version.name]
+
+
 # What people see
 
 
