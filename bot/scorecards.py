@@ -257,8 +257,8 @@ def trial_text(trial: Trial, words: Words) -> str:
         since=_minute(canary.created_at),
         until=_minute(canary.ended_at or ""),
     )
-    rates = " · ".join(_liked_text(liked, words) for liked in trial.liked)
-    return f"{opening}\n{rates}\n{words(_trial_verdict(trial), version=canary.version)}"
+    rates = [f"• {_liked_text(liked, words)}" for liked in trial.liked]
+    return "\n".join([opening, *rates, words(_trial_verdict(trial), version=canary.version)])
 
 
 def _liked_text(liked: Liked, words: Words) -> str:

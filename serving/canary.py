@@ -30,7 +30,6 @@ class Canary:
     created_at: str
     ended_by: str | None
     ended_at: str | None
-    told_at: str | None = None  # when the channel read what came of it
 
     def chooses(self, user: str) -> bool:
         """The same answer for a person as long as the candidate is the same, on every machine."""
@@ -49,7 +48,7 @@ class Liked:
 
 @dataclass(frozen=True)
 class Trial:
-    """A canary with its figures: the candidate's, the live version's, then of what else wrote on the same days."""
+    """A canary with its figures, the candidate's first."""
 
     canary: Canary
     liked: tuple[Liked, ...]
@@ -81,7 +80,7 @@ class Canaries:
         found = self._canaries("WHERE canaries.version = ?", version)
         return self._trial(found[0]) if found else None
 
-    def scorecards(self, version: str = "") -> list[int]:
+    def scorecards(self, version: str) -> list[int]:
         """The few in the channel that offer a trial: of versions that nobody decided about, `version` first."""
         rows = self._store.rows(
             "SELECT max(id) AS id FROM scorecards WHERE announced_ts > '' AND body IS NOT NULL "
@@ -146,7 +145,7 @@ class Canaries:
             db.execute("UPDATE canaries SET told_at = ? WHERE id = ?", [_now(), id])
 
     def liked(self, canary: Canary) -> list[Liked]:
-        """The candidate first, then the live version, then whatever else wrote during the same time."""
+        """The candidate first, then the live version while it runs, then whatever else wrote during the same time."""
         rows = self._store.rows(
             "SELECT d.version, COUNT(DISTINCT d.id) AS drafts, COALESCE(SUM(r.verdict = 'up'), 0) AS up, "
             "COUNT(r.id) AS total FROM drafts d LEFT JOIN ratings r ON r.draft_id = d.id "
@@ -156,7 +155,8 @@ class Canaries:
             canary.ended_at,
         )
         found = {row["version"]: Liked(row["version"], row["drafts"], wilson(row["up"], row["total"])) for row in rows}
-        order = dict.fromkeys((canary.version, self._store.live(), *found))
+        live = () if canary.ended_by else (self._store.live(),)  # what went live afterwards has no part in it
+        order = dict.fromkeys((canary.version, *live, *found))
         return [found.get(version) or Liked(version, 0, wilson(0, 0)) for version in order]
 
     def _trial(self, canary: Canary) -> Trial:
@@ -171,7 +171,7 @@ class Canaries:
     def _canaries(self, condition: str = "", *values: Any) -> list[Canary]:
         """The newest first. A decision about the candidate ends what was to help with it."""
         rows = self._store.rows(
-            "SELECT canaries.id, canaries.version, share, started_by, canaries.created_at, told_at, "
+            "SELECT canaries.id, canaries.version, share, started_by, canaries.created_at, "
             "coalesce(ended_by, user) AS ended_by, coalesce(ended_at, promotions.created_at) AS ended_at "
             "FROM canaries LEFT JOIN promotions "
             "ON promotions.version = canaries.version AND decision IN ('approved', 'rejected') "

@@ -124,6 +124,11 @@ def test_both_are_compared_over_the_same_days(canaries: Canaries, store: Store, 
     assert (candidate.version, candidate.drafts, candidate.up.successes, candidate.up.total) == (version.name, 1, 1, 1)
     assert (live.version, live.drafts, live.up.successes, live.up.total) == (BASE, 2, 0, 1)
     assert 0 < candidate.up.low < 1
+    later = trained(store, tmp_path)
+    Registry(store, ()).approve(later.name, user="cli")
+    assert [liked.version for liked in canaries.liked(started)] == [version.name, later.name, BASE]
+    ended = canaries.end(started.id, user="cli")
+    assert [liked.version for liked in canaries.liked(ended)] == [version.name, BASE]
 
 
 def drafted(store: Store, version: str, ts: str) -> int:

@@ -36,12 +36,14 @@ def rated(canary: Canary, candidate: tuple[int, int], live: tuple[int, int]) -> 
 def test_a_trial_reads_as_plain_sentences() -> None:
     assert trial_text(rated(STARTED, (12, 15), (40, 60)), Words("en")).splitlines() == [
         "*Being tried with 20 % of the people* since 2026-03-02 08:15 UTC; started by <@U_MARA>. Liked so far:",
-        "copy-0001 12 of 15 times (80 %, likely 55 % to 93 %) · base model 40 of 60 times (67 %, likely 54 % to 77 %)",
+        "• copy-0001: 12 of 15 times (80 %, likely 55 % to 93 %)",
+        "• base model: 40 of 60 times (67 %, likely 54 % to 77 %)",
         "The difference may be chance.",
     ]
     assert trial_text(rated(ENDED, (0, 0), (1, 2)), Words("zh")).splitlines() == [
         "*copy-0001 给 20 % 的人试用过*，从 2026-03-02 08:15 到 2026-03-04 09:30（UTC），由 命令行 结束。期间的好评：",
-        "copy-0001 还没有人评价 · 基础模型 2 次评价里 1 次好评（50 %，大约 9 % 到 91 %）",
+        "• copy-0001：还没有人评价",
+        "• 基础模型：2 次评价里 1 次好评（50 %，大约 9 % 到 91 %）",
         "评价太少，还无法比较。",
     ]
 
@@ -101,13 +103,14 @@ async def test_a_lead_tries_a_version_reads_the_figures_and_ends_it(tmp_path: Pa
         await it.anna.wait_until(lambda _: version.name in it.engine.loaded, "The candidate is not loaded")
         rate(it.store, version.name, 3, 1)
         rate(it.store, BASE, 1, 1)
-        await card_with(it.anna, "copy-0001 3 of 4 times (75 %, likely 30 % to 95 %) · base model 1 of 2 times")
+        await card_with(it.anna, "copy-0001: 3 of 4 times (75 %, likely 30 % to 95 %)")
+        await card_with(it.anna, "base model: 1 of 2 times")
         await it.anna.press("C_COPY", card["ts"], "end_trial")
-        await it.anna.wait_until(lambda _: canaries(it).running is not None, "Anna ended it")
+        assert canaries(it).running is not None
         for _ in range(3):
             await it.mara.press("C_COPY", card["ts"], "end_trial")
         told = await final(it.anna, card)
-        assert "ended by <@U_MARA>. Liked:\ncopy-0001 3 of 4 times" in told["text"]
+        assert "ended by <@U_MARA>. Liked:\n• copy-0001: 3 of 4 times" in told["text"]
         shown = await offered(it.anna, version.name)
         assert "was tried with" in str(shown["blocks"])
         assert len([m for m in await it.anna.thread("C_COPY", card["ts"]) if "was tried with" in m["text"]]) == 1

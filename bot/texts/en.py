@@ -167,8 +167,8 @@ TEXTS = {
     "trial_over": (
         "*{version} was tried with {share} of the people* from {since} to {until} UTC; ended by {who}. Liked:"
     ),
-    "trial_rate": "{version} {up} of {total} times ({share}, likely {low} to {high})",
-    "trial_unrated": "{version} not rated yet",
+    "trial_rate": "{version}: {up} of {total} times ({share}, likely {low} to {high})",
+    "trial_unrated": "{version}: not rated yet",
     "trial_few": "There are too few ratings to compare.",
     "trial_open": "The difference may be chance.",
     "trial_better": "{version} is liked more often, and not by chance.",
