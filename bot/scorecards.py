@@ -156,7 +156,7 @@ def card_blocks(
     if said := said_by_people(card, words):
         blocks.append(section("\n".join(said)))
     for sample in card.worst[:WORST_SHOWN]:
-        reasons = escape("; ".join(sample.reasons))
+        reasons = escape(" ".join(sample.reasons))
         quoted = escape(sample.text[:400]).replace("\n", "\n&gt; ") or "–"
         blocks.append(section(f"{words('worst', product=escape(sample.product), reasons=reasons)}\n&gt; {quoted}"))
     if trial:
