@@ -49,6 +49,10 @@ class World:
     async def draft(self, person: Person, channel: str, thread_ts: str) -> dict[str, Any]:
         return await person.wait_message(channel, lambda m: offers(m, "correct"), thread_ts=thread_ts)
 
+    async def card(self, person: Person, name: str) -> dict[str, Any]:
+        """The message that asks for a decision about a version."""
+        return await person.wait_message("C_COPY", lambda m: name in m["text"] and offers(m, "approve"))
+
 
 def offers(message: dict[str, Any], action_id: str) -> bool:
     return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))

@@ -148,7 +148,7 @@ async def test_app_home_tells_in_the_persons_language_what_is_live(tmp_path: Pat
 async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_version(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         version = scored(it)
-        card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        card = await it.card(it.anna, version.name)
         assert card["blocks"][0]["text"]["text"] == "copy-0001 passes"
         picture = await it.anna.wait_message("C_COPY", lambda m: bool(m.get("files")), thread_ts=card["ts"])
         assert picture["files"][0]["name"] == "copy-0001.png"
@@ -175,7 +175,7 @@ async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_ve
 async def test_a_version_whose_files_changed_cannot_be_approved_and_a_decided_one_not_again(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         version = scored(it)
-        card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        card = await it.card(it.mara, version.name)
         await it.mara.press("C_COPY", card["ts"], "approve")
         approve = await it.mara.wait_modal(callback_id="approve_view")
         weights = Path(version.path) / "adapter_model.safetensors"
@@ -197,8 +197,7 @@ async def test_of_two_leads_who_approve_at_once_the_slower_looks_again(tmp_path:
         async with running(it):
             modals = {}
             for person in (it.mara, it.liwei):
-                version = scored(it)
-                card = await person.wait_message("C_COPY", lambda m: version.name in m["text"] and offers(m, "approve"))
+                card = await it.card(person, scored(it).name)
                 await person.press("C_COPY", card["ts"], "approve")
                 modals[person.id] = await person.wait_modal(callback_id="approve_view")
             assert "代替 基础模型" in str(modals["U_LIWEI"].blocks[0])

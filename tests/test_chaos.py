@@ -218,7 +218,7 @@ async def test_a_lead_who_approves_what_the_engine_cannot_serve_reads_why(tmp_pa
     async with world(tmp_path) as it:
         version = scored(it)
         Life(it.store).record_load(version.name, "no memory is left")
-        card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        card = await it.card(it.mara, version.name)
         await it.mara.press("C_COPY", card["ts"], "approve")
         told = await refused_in(it.mara, await it.mara.wait_modal(callback_id="approve_view"))
         expected = "copy-0001 cannot go live, since the engine could not serve it: no memory is left"

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, offers, scored, serving_desk
+from bot_world import BRIEF, scored, serving_desk
 from openai_double import Answer, EngineDouble
 
 from bot.doctor import examine
@@ -134,7 +134,7 @@ async def test_a_desk_before_a_gateway_drafts_and_refuses_a_version_it_cannot_se
         assert engine.asked[-1]["model"] == "house-model"
         assert it.store.drafts()[0].version == BASE
         version = scored(it)
-        card = await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve"))
+        card = await it.card(it.mara, version.name)
         await it.mara.press("C_COPY", card["ts"], "approve")
         refused = await it.mara.wait_message("C_COPY", lambda m: m["ephemeral"])
         assert refused["text"].startswith("copy-0001 cannot go live: the engine that writes here does not know it")
