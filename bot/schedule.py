@@ -1,7 +1,8 @@
 """Rounds by themselves: every so many hours, or when enough new pairs have come, inside a window of the day.
 
 Trainer and evaluation run as processes of their own at low priority. Two rounds never run at once: the trainer holds a
-lock that goes with its process. A round that was killed is taken up again by the next one that is due to run.
+lock that goes with its process. A round that was killed is taken up again by the next one that is due to run; one that
+is killed again and again, as by a machine without memory, is given up.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ LOOK_S = 20.0
 POLL_S = 0.5
 NICENESS = 10
 PAUSE = timedelta(minutes=10)  # after a round or an evaluation that failed
+MOST_DEATHS = 3  # of one round, before a person has to look
 PATIENCE_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,7 @@ class Schedule:
         self._now = now
         self._rules = Rules.of(settings)
         self._not_before = now()
+        self._deaths: Counter[int] = Counter()  # of a round's processes, by the round
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; a round that is under way then goes on at the next start."""
@@ -106,6 +110,8 @@ class Schedule:
         for module in await asyncio.to_thread(self._due):
             if not await self._finished(module, stop):
                 self._not_before = self._now() + PAUSE
+                if not stop.is_set():
+                    await asyncio.to_thread(self._give_up)
                 return
 
     def _due(self) -> tuple[str, ...]:
@@ -118,6 +124,20 @@ class Schedule:
             return "trainer", "evals"
         unscored = {version.name for version in self._store.unscored_versions()}
         return ("evals",) if versions and versions[0].name in unscored else ()
+
+    def _give_up(self) -> None:
+        """End a round whose process has died too often."""
+        round = self._jobs.interrupted()
+        if round is None:
+            return
+        self._deaths[round.id] += 1
+        if self._deaths[round.id] >= MOST_DEATHS:
+            where = log_of(self._settings, "trainer")
+            self._store.fail_round(
+                round.id,
+                f"its process ended {MOST_DEATHS} times, most often a sign of too little free memory; see {where}, "
+                "then: copydesk round run",
+            )
 
     async def _finished(self, module: str, stop: asyncio.Event) -> bool:
         """Run `python -m module run` to its end; False when it failed or was stopped."""

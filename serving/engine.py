@@ -178,7 +178,9 @@ class Engine:
         socket = self.settings.engine_socket
         socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         socket.parent.chmod(0o700)
-        socket.unlink(missing_ok=True)
+        for left in socket.parent.iterdir():  # by an engine that was killed
+            if left.is_socket():
+                left.unlink(missing_ok=True)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
@@ -187,7 +189,7 @@ class Engine:
         with self.log_path.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                env={**os.environ, **environment(), **self.plan.environment()},
+                env={**os.environ, **environment(socket), **self.plan.environment()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -348,8 +350,9 @@ def arguments(model: str, socket: Path) -> list[str]:
     return [word for pair in options.items() for word in pair] + flags
 
 
-def environment() -> dict[str, str]:
+def environment(socket: Path) -> dict[str, str]:
     variables = {
+        "VLLM_RPC_BASE_PATH": str(socket.parent),  # its own sockets beside ours: nothing is left in /tmp
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

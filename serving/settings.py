@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.records import CopydeskError
 
-MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes
+MAX_SOCKET_PATH = 107  # bytes, by the kernel
+SOCKET_NAME = 36  # vLLM names those that lie beside ours by a UUID
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # arrives inside a Python package; see serving.model
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
     def engine_socket(self) -> Path:
         """A socket in a folder that only its owner enters: nobody else on the machine reaches the engine."""
         path = (self.copydesk_home / "engine" / "engine.sock").resolve()
-        if len(str(path).encode()) > MAX_SOCKET_PATH:
+        if len(str(path.parent).encode()) + 1 + SOCKET_NAME > MAX_SOCKET_PATH:
             name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
             path = Path(tempfile.gettempdir()) / f"copydesk-{os.getuid()}-{name}" / "engine.sock"
         return path

@@ -16,7 +16,7 @@ from openai_double import EngineDouble
 from pydantic import ValidationError
 
 from bot.rounds import round_text
-from bot.schedule import PAUSE, Rules, Schedule, due
+from bot.schedule import MOST_DEATHS, PAUSE, Rules, Schedule, due
 from bot.texts import Words
 from serving.exchange import starter_pairs
 from serving.jobs import Job, Jobs
@@ -105,6 +105,23 @@ async def test_a_round_that_fails_is_not_tried_again_at_once(settings: Settings,
     assert "holds no model" in log
     await schedule.look(asyncio.Event())
     assert (settings.logs / "trainer.log").read_text() == log
+
+
+async def test_a_round_whose_process_dies_again_and_again_is_given_up(settings: Settings, store: Store) -> None:
+    clock = NOW
+    broken = settings.model_copy(update={"copydesk_model": str(settings.copydesk_home), "copydesk_round_pairs": 1})
+    schedule = Schedule(broken, store, lambda: clock)
+    store.add_pairs(starter_pairs("en")[:9])
+    store.start_round({"name": "default"}, [1], "d")
+    for _ in range(MOST_DEATHS):
+        assert [round.state for round in store.rounds()] == [RoundState.RUNNING]
+        await schedule.look(asyncio.Event())
+        clock += PAUSE
+    (round,) = store.rounds()
+    assert round.state is RoundState.FAILED
+    assert "copydesk round run" in round.message
+    await schedule.look(asyncio.Event())
+    assert len(store.rounds()) == 1
 
 
 # What the channel sees
