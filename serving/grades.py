@@ -19,8 +19,9 @@ from operator import itemgetter
 
 from serving.card import Agreement, Duel, People, Rate
 from serving.counts import kappa, sign_test, wilson, wins_needed
+from serving.mapping import Row
 from serving.records import CopydeskError, Requirements, Scorecard, Task
-from serving.store import Row, Store
+from serving.store import Store
 
 SHEET_SIZE = 20
 GRADES = ("excellent", "acceptable", "fail")  # the best first

@@ -6,7 +6,6 @@ Every public method is one transaction: it happened whole, or it did not happen.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from serving import schema
+from serving import mapping, schema
+from serving.mapping import Row
 from serving.prompt import brief_key, normalised
 from serving.records import (
     Brief,
@@ -33,7 +33,6 @@ from serving.records import (
     RatingSource,
     Request,
     RequestState,
-    Requirements,
     Round,
     RoundState,
     Sample,
@@ -47,8 +46,6 @@ from serving.records import (
 BASE = "base"  # the name of the live model while no version is approved
 HELD_OUT_SHARE = 10  # one brief in so many is held out
 BUSY_TIMEOUT_MS = 30_000
-
-Row = dict[str, Any]
 
 
 def split_of(task: Task) -> Split:
@@ -159,7 +156,9 @@ class Store:
         with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
                 return None
-            brief_id = self.insert(db, "briefs", **_task_columns(task), user=user, channel=channel, thread_ts=thread_ts)
+            brief_id = self.insert(
+                db, "briefs", **mapping.task_columns(task), user=user, channel=channel, thread_ts=thread_ts
+            )
             return self._add_request(db, brief_id, user, channel, thread_ts, locale)
 
     def add_another_request(
@@ -185,15 +184,15 @@ class Store:
             reply_ts=None,
             state=RequestState.WAITING,
         )
-        return _request(_one(db, "SELECT * FROM requests WHERE id = ?", id))
+        return mapping.request(_one(db, "SELECT * FROM requests WHERE id = ?", id))
 
     def request(self, id: int) -> Request:
-        return _request(self._get("requests", id))
+        return mapping.request(self._get("requests", id))
 
     def waiting_requests(self) -> list[Request]:
         """Those whose answer nobody has seen whole, the oldest first."""
         sql = "SELECT * FROM requests WHERE state IN ('waiting', 'written') ORDER BY id"
-        return [_request(row) for row in self.rows(sql)]
+        return [mapping.request(row) for row in self.rows(sql)]
 
     def set_thread(self, request_id: int, thread_ts: str) -> None:
         """Remember the message that a command's answer hangs under."""
@@ -229,10 +228,10 @@ class Store:
     ) -> Draft:
         """Store the draft. A request has at most one: a second answer returns the first."""
         with self.transaction() as db:
-            request = _request(_one(db, "SELECT * FROM requests WHERE id = ?", request_id))
+            request = mapping.request(_one(db, "SELECT * FROM requests WHERE id = ?", request_id))
             rows = list(db.query("SELECT * FROM drafts WHERE request_id = ?", [request_id]))
             if rows:
-                return _draft(rows[0])
+                return mapping.draft(rows[0])
             id = self.insert(
                 db,
                 "drafts",
@@ -248,7 +247,7 @@ class Store:
                 total_s=total_s,
             )
             db.execute("UPDATE requests SET state = 'written', reply_ts = ? WHERE id = ?", [ts, request_id])
-            return _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", id))
+            return mapping.draft(_one(db, "SELECT * FROM drafts WHERE id = ?", id))
 
     def close_request(self, request_id: int) -> None:
         """The draft stands in the thread with its buttons."""
@@ -256,25 +255,25 @@ class Store:
             db.execute("UPDATE requests SET state = 'answered' WHERE id = ?", [request_id])
 
     def brief(self, id: int) -> Brief:
-        return _brief(self._get("briefs", id))
+        return mapping.brief(self._get("briefs", id))
 
     # Drafts and what people say about them
 
     def draft(self, id: int) -> Draft:
         """Raises CopydeskError when the draft is gone."""
-        return _draft(self._get("drafts", id))
+        return mapping.draft(self._get("drafts", id))
 
     def draft_at(self, channel: str, ts: str) -> Draft | None:
         rows = self.rows("SELECT * FROM drafts WHERE channel = ? AND ts = ?", channel, ts)
-        return _draft(rows[0]) if rows else None
+        return mapping.draft(rows[0]) if rows else None
 
     def draft_of(self, request_id: int) -> Draft | None:
         rows = self.rows("SELECT * FROM drafts WHERE request_id = ?", request_id)
-        return _draft(rows[0]) if rows else None
+        return mapping.draft(rows[0]) if rows else None
 
     def drafts(self, limit: int = -1) -> list[Draft]:
         """The newest first."""
-        return [_draft(row) for row in self.rows("SELECT * FROM drafts ORDER BY id DESC LIMIT ?", limit)]
+        return [mapping.draft(row) for row in self.rows("SELECT * FROM drafts ORDER BY id DESC LIMIT ?", limit)]
 
     def rate(
         self,
@@ -302,7 +301,7 @@ class Store:
                 [draft_id, user, verdict, reason, source, self._now()],
             )
             self._sync_accepted_pair(db, draft_id)
-            return _rating(_one(db, "SELECT * FROM ratings WHERE draft_id = ? AND user = ?", draft_id, user))
+            return mapping.rating(_one(db, "SELECT * FROM ratings WHERE draft_id = ? AND user = ?", draft_id, user))
 
     def set_reason(self, draft_id: int, user: str, reason: str) -> None:
         """Why a person rated as they did. Raises CopydeskError when there is no rating of theirs."""
@@ -328,7 +327,7 @@ class Store:
 
     def ratings(self, draft_id: int | None = None) -> list[Rating]:
         where, values = ("", []) if draft_id is None else ("WHERE draft_id = ?", [draft_id])
-        return [_rating(row) for row in self.rows(f"SELECT * FROM ratings {where} ORDER BY id", *values)]
+        return [mapping.rating(row) for row in self.rows(f"SELECT * FROM ratings {where} ORDER BY id", *values)]
 
     def _sync_accepted_pair(self, db: Database, draft_id: int) -> None:
         """A draft is a pair while it has a 👍, no 👎, and no correction."""
@@ -344,8 +343,8 @@ class Store:
             status = PairStatus.ACTIVE if accepted else PairStatus.REPLACED if corrected else PairStatus.WITHDRAWN
             db.execute("UPDATE pairs SET status = ? WHERE id = ?", [status, existing[0]["id"]])
         elif accepted:
-            draft = _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id))
-            brief = _brief(_one(db, "SELECT * FROM briefs WHERE id = ?", draft.brief_id))
+            draft = mapping.draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id))
+            brief = mapping.brief(_one(db, "SELECT * FROM briefs WHERE id = ?", draft.brief_id))
             self._insert_pair(db, NewPair(brief.task, draft.text, PairSource.ACCEPTED, brief.user), draft_id)
 
     def add_correction(self, draft_id: int, user: str, text: str) -> Correction:
@@ -355,7 +354,7 @@ class Store:
             CopydeskError: the draft is gone, or the text is empty or equal to the draft.
         """
         with self.transaction() as db:
-            draft = _draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}"))
+            draft = mapping.draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}"))
             if not text.strip():
                 raise CopydeskError(
                     "The correction is empty; write the copy as it should read.", code="correction_empty"
@@ -364,18 +363,18 @@ class Store:
                 raise CopydeskError(
                     "The correction equals the draft; change the text, or press 👍 to keep it.", code="correction_same"
                 )
-            brief = _brief(_one(db, "SELECT * FROM briefs WHERE id = ?", draft.brief_id))
+            brief = mapping.brief(_one(db, "SELECT * FROM briefs WHERE id = ?", draft.brief_id))
             db.execute(
                 "UPDATE pairs SET status = ? WHERE draft_id = ? AND status = ?",
                 [PairStatus.REPLACED, draft_id, PairStatus.ACTIVE],
             )
             pair_id = self._insert_pair(db, NewPair(brief.task, text.strip(), PairSource.CORRECTION, user), draft_id)
             id = self.insert(db, "corrections", draft_id=draft_id, user=user, text=text.strip(), pair_id=pair_id)
-            return _correction(_one(db, "SELECT * FROM corrections WHERE id = ?", id))
+            return mapping.correction(_one(db, "SELECT * FROM corrections WHERE id = ?", id))
 
     def corrections(self, draft_id: int | None = None) -> list[Correction]:
         where, values = ("", []) if draft_id is None else ("WHERE draft_id = ?", [draft_id])
-        return [_correction(row) for row in self.rows(f"SELECT * FROM corrections {where} ORDER BY id", *values)]
+        return [mapping.correction(row) for row in self.rows(f"SELECT * FROM corrections {where} ORDER BY id", *values)]
 
     # Pairs
 
@@ -383,7 +382,7 @@ class Store:
         return self.insert(
             db,
             "pairs",
-            **_task_columns(pair.task),
+            **mapping.task_columns(pair.task),
             output=pair.output,
             source=pair.source,
             status=PairStatus.ACTIVE,
@@ -416,10 +415,12 @@ class Store:
         conditions = {"status": status, "split": split, "language": language}
         given = {column: value for column, value in conditions.items() if value is not None}
         where = " AND ".join(f"{column} = ?" for column in given) or "1"
-        return [_pair(row) for row in self.rows(f"SELECT * FROM pairs WHERE {where} ORDER BY id", *given.values())]
+        return [
+            mapping.pair(row) for row in self.rows(f"SELECT * FROM pairs WHERE {where} ORDER BY id", *given.values())
+        ]
 
     def pair(self, id: int) -> Pair:
-        return _pair(self._get("pairs", id))
+        return mapping.pair(self._get("pairs", id))
 
     def withdraw_pair(self, id: int) -> None:
         self.pair(id)
@@ -433,7 +434,7 @@ class Store:
         with self.transaction() as db:
             db.table("rounds").insert(
                 {
-                    "recipe": _json(recipe),
+                    "recipe": mapping.json_text(recipe),
                     "state": RoundState.RUNNING,
                     "data_digest": data_digest,
                     "facts": "{}",
@@ -449,12 +450,12 @@ class Store:
     def finish_round(self, id: int, facts: dict[str, Any], *, path: str, digest: str, base_model: str) -> Version:
         """Register the version of a round whose files are whole. Files first, row last: a row means complete."""
         with self.transaction() as db:
-            round = _round(_one(db, _ROUNDS + "WHERE rounds.id = ?", id, what=f"Round {id}"))
+            round = mapping.round(_one(db, _ROUNDS + "WHERE rounds.id = ?", id, what=f"Round {id}"))
             self.insert(
                 db, "versions", name=round.version, round_id=id, path=path, digest=digest, base_model=base_model
             )
             self._close_round(db, id, RoundState.DONE, facts, "")
-            return _version(_one(db, "SELECT * FROM versions WHERE round_id = ?", id))
+            return mapping.version(_one(db, "SELECT * FROM versions WHERE round_id = ?", id))
 
     def fail_round(self, id: int, message: str, facts: dict[str, Any] | None = None) -> None:
         with self.transaction() as db:
@@ -463,21 +464,21 @@ class Store:
     def _close_round(self, db: Database, id: int, state: RoundState, facts: dict[str, Any], message: str) -> None:
         db.execute(
             "UPDATE rounds SET state = ?, facts = ?, message = ?, finished_at = ? WHERE id = ?",
-            [state, _json(facts), message, self._now(), id],
+            [state, mapping.json_text(facts), message, self._now(), id],
         )
 
     def round(self, id: int) -> Round:
         with self._open() as db:
-            return _round(_one(db, _ROUNDS + "WHERE rounds.id = ?", id, what=f"Round {id}"))
+            return mapping.round(_one(db, _ROUNDS + "WHERE rounds.id = ?", id, what=f"Round {id}"))
 
     def rounds(self) -> list[Round]:
         """The newest first."""
-        return [_round(row) for row in self.rows(_ROUNDS + "ORDER BY rounds.id DESC")]
+        return [mapping.round(row) for row in self.rows(_ROUNDS + "ORDER BY rounds.id DESC")]
 
     def round_pairs(self, id: int) -> list[Pair]:
         """Exactly the pairs that a round saw, whatever became of them since."""
         return [
-            _pair(row)
+            mapping.pair(row)
             for row in self.rows(
                 "SELECT pairs.* FROM pairs JOIN round_pairs ON pair_id = pairs.id WHERE round_id = ? ORDER BY pairs.id",
                 id,
@@ -486,13 +487,13 @@ class Store:
 
     def versions(self) -> list[Version]:
         """The newest first."""
-        return [_version(row) for row in self.rows("SELECT * FROM versions ORDER BY round_id DESC")]
+        return [mapping.version(row) for row in self.rows("SELECT * FROM versions ORDER BY round_id DESC")]
 
     def version(self, name: str) -> Version:
         rows = self.rows("SELECT * FROM versions WHERE name = ?", name)
         if not rows:
             raise CopydeskError(f"There is no version {name}; copydesk version list shows those that exist.")
-        return _version(rows[0])
+        return mapping.version(rows[0])
 
     # Scorecards
 
@@ -507,9 +508,9 @@ class Store:
                 )
             )
             if rows:
-                return _scorecard(rows[0])
+                return mapping.scorecard(rows[0])
             id = self.insert(db, "scorecards", version=version, baseline=baseline, suite=suite, seed=seed, body=None)
-            return _scorecard(_one(db, "SELECT * FROM scorecards WHERE id = ?", id))
+            return mapping.scorecard(_one(db, "SELECT * FROM scorecards WHERE id = ?", id))
 
     def add_sample(
         self, scorecard_id: int, *, item_id: str, part: str, repeat: int, text: str, grade: str, score: dict[str, Any]
@@ -519,12 +520,12 @@ class Store:
             db.execute(
                 "INSERT OR IGNORE INTO samples "
                 "(scorecard_id, item_id, part, repeat, text, grade, score, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [scorecard_id, item_id, part, repeat, text, grade, _json(score), self._now()],
+                [scorecard_id, item_id, part, repeat, text, grade, mapping.json_text(score), self._now()],
             )
 
     def samples(self, scorecard_id: int) -> list[Sample]:
         return [
-            _sample(row)
+            mapping.sample(row)
             for row in self.rows(
                 "SELECT * FROM samples WHERE scorecard_id = ? ORDER BY part, item_id, repeat", scorecard_id
             )
@@ -532,24 +533,24 @@ class Store:
 
     def finish_scorecard(self, id: int, body: dict[str, Any], *, announce_again: bool = False) -> Scorecard:
         with self.transaction() as db:
-            db.execute("UPDATE scorecards SET body = ? WHERE id = ?", [_json(body), id])
+            db.execute("UPDATE scorecards SET body = ? WHERE id = ?", [mapping.json_text(body), id])
             if announce_again:
                 db.execute("UPDATE scorecards SET announced_ts = NULL WHERE id = ?", [id])
         return self.scorecard(id)
 
     def scorecard(self, id: int) -> Scorecard:
-        return _scorecard(self._get("scorecards", id))
+        return mapping.scorecard(self._get("scorecards", id))
 
     def scorecards(self, version: str | None = None) -> list[Scorecard]:
         """Finished ones, the newest first."""
         where, values = ("", []) if version is None else ("AND version = ?", [version])
         sql = f"SELECT * FROM scorecards WHERE body IS NOT NULL {where} ORDER BY id DESC"
-        return [_scorecard(row) for row in self.rows(sql, *values)]
+        return [mapping.scorecard(row) for row in self.rows(sql, *values)]
 
     def unannounced_scorecards(self) -> list[Scorecard]:
         """Finished scorecards of trained versions that the channel has not seen, the oldest first."""
         return [
-            _scorecard(row)
+            mapping.scorecard(row)
             for row in self.rows(
                 "SELECT * FROM scorecards WHERE body IS NOT NULL AND announced_ts IS NULL AND version <> ? ORDER BY id",
                 BASE,
@@ -566,7 +567,7 @@ class Store:
     def unscored_versions(self) -> list[Version]:
         """Versions without a finished scorecard, the oldest first."""
         return [
-            _version(row)
+            mapping.version(row)
             for row in self.rows(
                 "SELECT * FROM versions WHERE name NOT IN (SELECT version FROM scorecards WHERE body IS NOT NULL) "
                 "ORDER BY round_id"
@@ -630,15 +631,15 @@ class Store:
                 reason=reason,
                 previous=live,
             )
-            return _promotion(_one(db, "SELECT * FROM promotions WHERE id = ?", id))
+            return mapping.promotion(_one(db, "SELECT * FROM promotions WHERE id = ?", id))
 
     def promotions(self) -> list[Promotion]:
         """The newest first."""
-        return [_promotion(row) for row in self.rows("SELECT * FROM promotions ORDER BY id DESC")]
+        return [mapping.promotion(row) for row in self.rows("SELECT * FROM promotions ORDER BY id DESC")]
 
     def decision_on(self, version: str) -> Promotion | None:
         rows = self.rows("SELECT * FROM promotions WHERE version = ? AND decision IN ('approved', 'rejected')", version)
-        return _promotion(rows[0]) if rows else None
+        return mapping.promotion(rows[0]) if rows else None
 
     def _get(self, table: str, id: int) -> Row:
         with self._open() as db:
@@ -663,88 +664,3 @@ def _live(db: Database) -> tuple[str, str]:
     """The live version and who made it live."""
     sql = "SELECT version, user FROM promotions WHERE decision <> 'rejected' ORDER BY id DESC LIMIT 1"
     return next(iter(db.execute(sql)), (BASE, ""))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _task_columns(task: Task) -> Row:
-    return {
-        "instruction": task.instruction,
-        "input": task.input,
-        "language": task.language,
-        "category": task.category,
-        "requirements": task.requirements.to_json(),
-        "brief_key": brief_key(task),
-    }
-
-
-def _task(row: Row) -> Task:
-    requirements = Requirements.from_json(row["requirements"])
-    return Task(row["instruction"], row["input"], row["language"], row["category"], requirements)
-
-
-def _brief(row: Row) -> Brief:
-    return Brief(row["id"], _task(row), row["user"], row["channel"], row["thread_ts"], row["created_at"])
-
-
-def _request(row: Row) -> Request:
-    return Request(**{**row, "state": RequestState(row["state"])})
-
-
-def _draft(row: Row) -> Draft:
-    return Draft(**row)
-
-
-def _rating(row: Row) -> Rating:
-    return Rating(**{**row, "verdict": Verdict(row["verdict"]), "source": RatingSource(row["source"])})
-
-
-def _correction(row: Row) -> Correction:
-    return Correction(**row)
-
-
-def _pair(row: Row) -> Pair:
-    return Pair(
-        row["id"],
-        _task(row),
-        row["output"],
-        PairSource(row["source"]),
-        PairStatus(row["status"]),
-        Split(row["split"]),
-        row["author"],
-        row["draft_id"],
-        row["created_at"],
-    )
-
-
-def _round(row: Row) -> Round:
-    return Round(
-        row["id"],
-        f"copy-{row['id']:04d}",
-        json.loads(row["recipe"]),
-        RoundState(row["state"]),
-        row["pairs"],
-        row["data_digest"],
-        json.loads(row["facts"]),
-        row["message"],
-        row["started_at"],
-        row["finished_at"],
-    )
-
-
-def _version(row: Row) -> Version:
-    return Version(**row)
-
-
-def _sample(row: Row) -> Sample:
-    return Sample(**{**row, "score": json.loads(row["score"])})
-
-
-def _scorecard(row: Row) -> Scorecard:
-    return Scorecard(**{**row, "body": json.loads(row["body"]) if row["body"] else None})
-
-
-def _promotion(row: Row) -> Promotion:
-    return Promotion(**{**row, "decision": Decision(row["decision"])})
