@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bot.charts import Step, step_of
 from bot.drafts import metadata, payload_of
 from bot.office import Office, RefusalError
 from bot.refusals import GONE, code_of
-from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text
+from bot.scorecards import ROLL_BACK, card_blocks, decided, fallback_text, headline
 from bot.texts import Words
 from serving.canary import Canaries
 from serving.card import Card
@@ -61,6 +61,9 @@ class Approvals:
         for scorecard in await asyncio.to_thread(self._store.unannounced_scorecards):
             await self.announce(scorecard)
         await self._hear_judge()
+        await self._refresh_due()
+
+    async def _refresh_due(self) -> None:
         for scorecard_id in list(self.due):
             self.due.discard(scorecard_id)
             try:
@@ -155,14 +158,15 @@ class Approvals:
         user, about = body["user"]["id"], json.loads(body["actions"][0]["value"])
         self._require_lead(user)
         if decision := await asyncio.to_thread(self._store.decision_on, about["version"]):
-            self._office.work.start(self.refresh(about["card"]))
+            self._office.work.start(self.refresh_all(about["version"]))
             raise RefusalError("decided_already", version=decision.version, user=decision.user)
         if callback_id == APPROVE_VIEW:
             with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
                 await self._office.desk.client.knows(about["version"])
         words = await self._office.locales.words(user)
         about["live"] = await asyncio.to_thread(self._store.live)  # what the lead decides against
-        view = reason_view(callback_id, about, words)
+        others = await asyncio.to_thread(self._other_cards, about["version"], about["card"])
+        view = reason_view(callback_id, about, words, [headline(card, words) for card in others])
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
 
     def _require_lead(self, user: str) -> None:
@@ -200,10 +204,10 @@ class Approvals:
             log.warning("%s could not decide about %s: %s", user, about["version"], error)
             # Not as an error of a field: those are plain text, which shows ids in place of people's names.
             await ack(response_action="update", view=refused_view(about["version"], words.of(error), words))
-            self._office.work.start(self.refresh(about["card"]))
+            self._office.work.start(self.refresh_all(about["version"]))
             return
         await ack()
-        self._office.work.start(self._carry_out(about["card"], promotion, approve=approve))
+        self._office.work.start(self._carry_out(promotion, approve=approve))
 
     def _decide(self, about: JSON, user: str, reason: str, approve: bool) -> Promotion:
         name = about["version"]
@@ -213,11 +217,16 @@ class Approvals:
             )
         return self._registry.reject(name, user=user, reason=reason)
 
-    async def _carry_out(self, scorecard_id: int, promotion: Promotion, *, approve: bool) -> None:
-        await self.refresh(scorecard_id)
+    async def _carry_out(self, promotion: Promotion, *, approve: bool) -> None:
+        await self.refresh_all(promotion.version)
         if approve:
             await self.load(promotion.version)
             await self._say_live(promotion, "now_live")
+
+    async def refresh_all(self, version: str) -> None:
+        """A version has a scorecard in each of its languages; what was decided stands on all of them."""
+        self.due.update(card.id for card in await asyncio.to_thread(self._store.scorecards, version))
+        await self._refresh_due()
 
     async def refresh(self, scorecard_id: int) -> None:
         """Show on the card what was decided, what people said, and how its trial goes."""
@@ -259,6 +268,17 @@ class Approvals:
                     card = Card.from_json(earlier.body or {})
                     steps[earlier.version] = step_of(card, earlier.version in promoted)
         return list(steps.values())[::-1]
+
+    def _other_cards(self, version: str, scorecard_id: int) -> list[Card]:
+        """The newest scorecards of a version on the suites that this one is not about."""
+        seen_suites = {self._store.scorecard(scorecard_id).suite.partition("@")[0]}
+        others = []
+        for scorecard in self._store.scorecards(version):
+            suite = scorecard.suite.partition("@")[0]
+            if suite not in seen_suites and (card := self._card_of(scorecard)):
+                others.append(card)
+            seen_suites.add(suite)
+        return others
 
     def _card_of(self, scorecard: Scorecard) -> Card | None:
         try:
@@ -317,8 +337,10 @@ async def _with_or_without_charts(
         return await send(blocks=[block for block in blocks if block["type"] != "data_visualization"], **about)
 
 
-def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
+def reason_view(callback_id: str, about: JSON, words: Words, others: Sequence[str] = ()) -> JSON:
+    """Asks why. `others` are the headlines of the version's scorecards on other suites."""
     kind = "approve" if callback_id == APPROVE_VIEW else "reject"
+    what = [words(f"{kind}_what", version=about["version"], live=words.version(about["live"]))]
     element = {"type": "plain_text_input", "action_id": "reason", "multiline": True, "max_length": 1000}
     return {
         "type": "modal",
@@ -328,7 +350,7 @@ def reason_view(callback_id: str, about: JSON, words: Words) -> JSON:
         "submit": plain(words(kind)),
         "close": plain(words("cancel")),
         "blocks": [
-            section(words(f"{kind}_what", version=about["version"], live=words.version(about["live"]))),
+            section("\n".join([*what, *[words("also_scored", headline=other) for other in others]])),
             {
                 "type": "input",
                 "block_id": "reason",

@@ -122,8 +122,7 @@ class Schedule:
         new = self._jobs.new_pairs(last.started_at if last else "")
         if self._jobs.interrupted() or due(self._now(), _start_of(last), new, self._rules):
             return "trainer", "evals"
-        unscored = {version.name for version in self._store.unscored_versions()}
-        return ("evals",) if versions and versions[0].name in unscored else ()
+        return ("evals",) if versions and self._store.unscored_languages(versions[0].name) else ()
 
     def _give_up(self) -> None:
         """End a round whose process has died too often."""

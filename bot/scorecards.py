@@ -36,7 +36,7 @@ def points(difference: Difference | Estimate | None) -> str:
 
 
 def headline(card: Card, words: Words) -> str:
-    return words(f"card_{card.verdict}", version=card.version)
+    return words(f"card_{card.verdict}", version=card.version, language=words(f"language_{card.language}"))
 
 
 def reason_sentence(card: Card, words: Words) -> str:

@@ -24,7 +24,7 @@ from evals.lint import read_starter
 from evals.outputs import file_metrics
 from evals.plan import Plan
 from evals.report import read_report, render_report
-from evals.rolling import PREFIX, rolling_suite
+from evals.rolling import PREFIX, grown_suite, rolling_suite
 from evals.runner import SUITES_KEPT, Runner
 from evals.suite import Suite, read_suite, suite_names, write_whole
 from evals.tables import print_card, print_comparison, print_list, print_people
@@ -41,9 +41,15 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def run(
-    versions: Annotated[list[str] | None, typer.Argument(help="None: every version without a scorecard.")] = None,
+    versions: Annotated[list[str] | None, typer.Argument(help="None: those that lack a scorecard.")] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare with this version; the live one by default.")] = None,
-    suite: Annotated[str, typer.Option(help="A name (en, zh, rolling-en, rolling-zh), or a .jsonl file.")] = "en",
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="A name (en, zh, rolling-en, rolling-zh), or a .jsonl file; by default a scorecard in each language "
+            "that a version learned."
+        ),
+    ] = None,
     items: Annotated[int, typer.Option(min=1, help="Briefs that are asked once.")] = 20,
     briefs: Annotated[int, typer.Option(min=1, help="Briefs that are asked several times.")] = 10,
     repeats: Annotated[int, typer.Option(min=2, max=20, help="How often each of those is asked.")] = 5,
@@ -58,9 +64,15 @@ def run(
         more(extended, as_json)
         return
     store = Store(read_settings().database)
-    plan = Plan(_suite(suite, store), items, briefs, repeats, seed)
-    names = versions or [version.name for version in store.unscored_versions()]
-    cards = asyncio.run(_run(store, lambda runner: [runner.run(name, plan, baseline) for name in names]))
+    named = versions or [version.name for version in store.versions()[::-1] if store.unscored_languages(version.name)]
+    plans = [
+        (name, plan)
+        for name in named
+        for read in ([_suite(suite, store)] if suite else _suites(name, store, again=bool(versions)))
+        for plan in [Plan(read, items, briefs, repeats, seed)]
+        if versions or not _scored(name, plan, store)
+    ]
+    cards = asyncio.run(_run(store, lambda runner: [runner.run(name, plan, baseline) for name, plan in plans]))
     if not cards and not as_json:
         Console().print("Every version has a scorecard; name one to score it again.")
     _print_cards(cards, as_json)
@@ -75,6 +87,21 @@ def more(scorecard: Annotated[int, typer.Argument(help="An inconclusive one.")],
 
 def _suite(name: str, store: Store) -> Suite:
     return rolling_suite(store, name.removeprefix(PREFIX)) if name.startswith(PREFIX) else read_suite(name)
+
+
+def _suites(version: str, store: Store, *, again: bool) -> list[Suite]:
+    """In each language that a version learned: the rolling suite once it is large enough, and the shipped one.
+
+    Args:
+        again: in languages that the version was scored in, too.
+    """
+    languages = store.languages(version) if again else store.unscored_languages(version)
+    return [suite for language in languages for suite in (*grown_suite(store, language), read_suite(language))]
+
+
+def _scored(version: str, plan: Plan, store: Store) -> bool:
+    key = plan.key(read_settings().copydesk_model)
+    return any((card.suite, card.seed) == (key, plan.seed) for card in store.scorecards(version))
 
 
 async def _run(store: Store, work: Callable[[Runner], list[Coroutine[None, None, Scorecard]]]) -> list[Scorecard]:

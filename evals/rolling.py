@@ -13,8 +13,18 @@ from serving.records import CopydeskError, Pair, PairSource, Split
 from serving.store import Store
 
 PREFIX = "rolling-"
+GROWN = 20  # briefs: fewer would say "too few to tell" each time
 # What a person wrote. A draft that was accepted is a model's text: as a reference it would favour that model.
 WRITTEN = (PairSource.CORRECTION, PairSource.IMPORT)
+
+
+def grown_suite(store: Store, language: str) -> tuple[Suite, ...]:
+    """The rolling suite, where it holds enough briefs for a scorecard of its own."""
+    try:
+        suite = rolling_suite(store, language)
+    except CopydeskError:
+        return ()
+    return (suite,) if len(suite.items) >= GROWN else ()
 
 
 def rolling_suite(store: Store, language: str) -> Suite:

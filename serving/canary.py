@@ -18,7 +18,7 @@ from serving.store import Store
 
 FEWEST_PERCENT, MOST_PERCENT = 1, 50
 SHARE_PERCENT = 20
-SHOWN = 3  # scorecards whose message is kept up to date; older ones say why when they are pressed
+SHOWN = 4  # scorecards whose message is kept up to date; older ones say why when they are pressed
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Canaries:
         rows = self._store.rows(
             "SELECT max(id) AS id FROM scorecards WHERE announced_ts > '' AND body IS NOT NULL "
             "AND version NOT IN (SELECT version FROM promotions) "
-            "GROUP BY version ORDER BY version = ? DESC, max(id) DESC LIMIT ?",
+            "GROUP BY version, substr(suite, 1, instr(suite || '@', '@')) "
+            "ORDER BY version = ? DESC, max(id) DESC LIMIT ?",
             version,
             SHOWN,
         )

@@ -45,6 +45,7 @@ from serving.records import (
 
 BASE = "base"  # the name of the live model while no version is approved
 HELD_OUT_SHARE = 10  # one brief in so many is held out
+MINOR_SHARE = 0.1  # of the pairs: a language below it is not what a version is for
 BUSY_TIMEOUT_MS = 30_000
 
 
@@ -564,15 +565,21 @@ class Store:
                 [channel, ts, scorecard_id],
             )
 
-    def unscored_versions(self) -> list[Version]:
-        """Versions without a finished scorecard, the oldest first."""
-        return [
-            mapping.version(row)
-            for row in self.rows(
-                "SELECT * FROM versions WHERE name NOT IN (SELECT version FROM scorecards WHERE body IS NOT NULL) "
-                "ORDER BY round_id"
-            )
-        ]
+    def languages(self, version: str) -> list[str]:
+        """What a version is to write: languages of a tenth or more of the pairs of its round; of all pairs for BASE."""
+        of_round = "JOIN round_pairs ON pair_id = pairs.id JOIN versions USING (round_id) WHERE name = ?"
+        where, values = ("WHERE status = 'active'", []) if version == BASE else (of_round, [version])
+        sql = f"SELECT language, count(*) AS pairs FROM pairs {where} GROUP BY language ORDER BY language"
+        pairs = {row["language"]: row["pairs"] for row in self.rows(sql, *values)}
+        return [language for language, n in pairs.items() if n >= MINOR_SHARE * sum(pairs.values())] or ["en"]
+
+    def unscored_languages(self, version: str) -> list[str]:
+        """Those of a version that have no finished scorecard on their own suite; none once it was decided about."""
+        if self.decision_on(version):
+            return []
+        rows = self.rows("SELECT suite FROM scorecards WHERE body IS NOT NULL AND version = ?", version)
+        scored = {row["suite"].partition("@")[0] for row in rows}
+        return [language for language in self.languages(version) if language not in scored]
 
     # Promotions
 

@@ -84,6 +84,12 @@ def scored(it: World) -> Version:
     return version
 
 
+def scored_in_chinese(it: World, version: Version) -> None:
+    body = it.store.scorecards(version.name)[0].body or {}
+    card = it.store.start_scorecard(version.name, baseline="base", suite="zh", seed=1)
+    it.store.finish_scorecard(card.id, body | {"language": "zh", "suite": "zh", "verdict": "fail"})
+
+
 @asynccontextmanager
 async def world(home: Path, *, bot: bool = True, **options: Any) -> AsyncIterator[World]:
     async with Sandbox(**options) as sandbox, People(sandbox.url) as people, EngineDouble() as engine:

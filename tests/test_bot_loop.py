@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, world
+from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, scored_in_chinese, world
 from openai_double import Answer
 
 from serving.records import Decision, PairSource, RatingSource, Verdict
@@ -149,7 +149,7 @@ async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_ve
     async with world(tmp_path) as it:
         version = scored(it)
         card = await it.card(it.anna, version.name)
-        assert card["blocks"][0]["text"]["text"] == "copy-0001 passes"
+        assert card["blocks"][0]["text"]["text"] == "copy-0001 passes in English"
         picture = await it.anna.wait_message("C_COPY", lambda m: bool(m.get("files")), thread_ts=card["ts"])
         assert picture["files"][0]["name"] == "copy-0001.png"
         await it.anna.press("C_COPY", card["ts"], "approve")
@@ -189,6 +189,26 @@ async def test_a_version_whose_files_changed_cannot_be_approved_and_a_decided_on
         it.store.decide(version.name, Decision.REJECTED, digest="", user="cli")
         refused = await refused_in(it.mara, approve)
         assert refused == "Nothing changed: the command line decided about copy-0001 already."
+
+
+async def test_a_decision_stands_on_the_scorecards_of_both_languages(tmp_path: Path) -> None:
+    async with world(tmp_path, bot=False) as it:
+        version = scored(it)
+        scored_in_chinese(it, version)
+        async with running(it):
+            english, chinese = [
+                await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve") and "in English" in m["text"]),
+                await it.mara.wait_message("C_COPY", lambda m: offers(m, "approve") and "in Chinese" in m["text"]),
+            ]
+            await it.mara.press("C_COPY", english["ts"], "approve")
+            view = await it.mara.wait_modal(callback_id="approve_view")
+            assert "It has another scorecard: *copy-0001 does not pass in Chinese*." in view.blocks[0]["text"]["text"]
+            assert await it.mara.submit(view) is None
+            for ts in (english["ts"], chinese["ts"]):
+                shown = await it.anna.wait_message(
+                    "C_COPY", lambda m, ts=ts: m["ts"] == ts and not offers(m, "approve")
+                )
+                assert "<@U_MARA> approved copy-0001 on" in json.dumps(shown["blocks"])
 
 
 async def test_of_two_leads_who_approve_at_once_the_slower_looks_again(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_window_that_is_none_is_refused(window: str) -> None:
         Settings(_env_file=None, copydesk_round_window=window)
 
 
-async def test_new_pairs_become_a_scored_version_once(desk: Settings, store: Store) -> None:
+async def test_new_pairs_become_a_version_scored_once_in_each_language(desk: Settings, store: Store) -> None:
     """The real trainer and the real evaluation, as processes of their own."""
     clock = NOW
     async with EngineDouble() as engine:
@@ -86,10 +86,10 @@ async def test_new_pairs_become_a_scored_version_once(desk: Settings, store: Sto
         stop = asyncio.Event()
         await schedule.look(stop)
         assert store.rounds() == []
-        store.add_pairs(starter_pairs("en")[:9])
+        store.add_pairs(starter_pairs("en")[:6] + starter_pairs("zh")[:6])
         await schedule.look(stop)
         assert [round.state for round in store.rounds()] == [RoundState.DONE]
-        assert [card.version for card in store.scorecards("copy-0001")] == ["copy-0001"]
+        assert [card.suite.split("@")[0] for card in store.scorecards("copy-0001")] == ["zh", "en"]
         clock += PAUSE
         await schedule.look(stop)
         assert len(store.rounds()) == 1

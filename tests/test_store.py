@@ -15,6 +15,7 @@ from serving.records import (
     CopydeskError,
     Decision,
     Draft,
+    Pair,
     PairSource,
     PairStatus,
     RatingSource,
@@ -213,6 +214,30 @@ def trained(store: Store) -> str:
     return store.finish_round(round.id, {}, path="/p", digest=f"digest-{round.id}", base_model="b").name
 
 
+def test_a_version_is_scored_in_each_language_that_it_learned_until_it_was_decided_about(store: Store) -> None:
+    texts = ["en"] * 12 + ["zh"] * 7
+    store.add_pairs(NewPair(Task(f"Write {n}", "", lang), "x", PairSource.IMPORT) for n, lang in enumerate(texts))
+    in_english, in_chinese = store.pairs(language="en"), store.pairs(language="zh")
+
+    def languages(pairs: list[Pair]) -> tuple[str, list[str]]:
+        round = store.start_round({}, [pair.id for pair in pairs], "d")
+        name = store.finish_round(round.id, {}, path="/p", digest=f"{round.id}", base_model="b").name
+        return name, store.languages(name)
+
+    assert store.languages(BASE) == ["en", "zh"]
+    assert languages(in_english + in_chinese[:1])[1] == ["en"], "less than a tenth"
+    assert languages(in_chinese)[1] == ["zh"]
+    name, both = languages(in_english + in_chinese)
+    assert both == store.unscored_languages(name) == ["en", "zh"]
+    for suite, left in (("rolling-zh@1", both), ("zh@5c", ["en"])):
+        card = store.start_scorecard(name, baseline=BASE, suite=suite, seed=1)
+        assert store.unscored_languages(name) == both
+        store.finish_scorecard(card.id, {"verdict": "pass"})
+        assert store.unscored_languages(name) == left
+    store.decide(name, Decision.REJECTED, digest="", user="U1")
+    assert store.unscored_languages(name) == []
+
+
 def test_a_scorecard_goes_on_where_it_stopped_and_keeps_each_sample_once(store: Store) -> None:
     name = trained(store)
     card = store.start_scorecard(name, baseline=BASE, suite="en", seed=1)
@@ -221,9 +246,9 @@ def test_a_scorecard_goes_on_where_it_stopped_and_keeps_each_sample_once(store: 
     again = store.start_scorecard(name, baseline=BASE, suite="en", seed=1)
     assert again.id == card.id
     assert [s.text for s in store.samples(card.id)] == ["first"]
-    assert [v.name for v in store.unscored_versions()] == [name]
+    assert store.unscored_languages(name) == ["en"]
     store.finish_scorecard(card.id, {"verdict": "pass"})
-    assert store.unscored_versions() == []
+    assert store.unscored_languages(name) == []
     assert [c.body for c in store.unannounced_scorecards()] == [{"verdict": "pass"}]
     store.mark_announced(card.id, "C1", "3.0")
     assert store.unannounced_scorecards() == []

@@ -107,9 +107,9 @@ TEXTS = {
     "trains_next": "This trains the next round.",
     "not_a_draft": "This message is not a draft of mine. Choose “Correct this draft” on a draft.",
     # Scorecards
-    "card_pass": "{version} passes",
-    "card_inconclusive": "{version}: not sure yet",
-    "card_fail": "{version} does not pass",
+    "card_pass": "{version} passes in {language}",
+    "card_inconclusive": "{version} in {language}: not sure yet",
+    "card_fail": "{version} does not pass in {language}",
     "why_meets_bar": "At least {bar} of its copy should be excellent; it is between {low} and {high} ({n} briefs).",
     "why_too_few": (
         "Between {low} and {high} of its copy is excellent; the bar is {bar}. {n} briefs cannot tell more."
@@ -151,6 +151,7 @@ TEXTS = {
     "approve": "Approve",
     "reject": "Reject",
     "approve_what": "{version} will write the next draft instead of {live}. You can roll back at any time.",
+    "also_scored": "It has another scorecard: *{headline}*.",
     "reject_what": "{version} stays out of service. What is live goes on.",
     "decision_reason": "Why? The team reads it.",
     "was_approved": "{who} approved {version} on {when} UTC.",
