@@ -22,6 +22,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import approvals, blocks, briefs, corrections, grading, rounds, scorecards
+from bot.announcements import Announcements
 from bot.approvals import Approvals
 from bot.briefs import Briefs
 from bot.canary import Trials
@@ -64,10 +65,11 @@ class Bot:
     def __init__(self, desk: Desk) -> None:
         self.office = Office(desk, slack_client(desk.settings.slack_bot_token, desk.settings.slack_api_url))
         self.drafts = Drafts(self.office)
-        self.approvals = Approvals(self.office)
+        self.announcements = Announcements(self.office)
+        self.approvals = Approvals(self.office, self.announcements)
         self.rounds = Rounds(self.office)
-        self.extending = Extending(self.office, self.approvals)
-        self.trials = Trials(self.office, self.approvals)
+        self.extending = Extending(self.office, self.announcements)
+        self.trials = Trials(self.office, self.announcements)
         # A listener ends before Slack is answered: what was acknowledged is stored, and what was not comes again.
         self.app = AsyncApp(client=self.office.slack, process_before_response=True)
         for listen, listener in self._listeners():
@@ -80,7 +82,7 @@ class Bot:
         rated = Ratings(self.office)
         corrected = Corrections(self.office)
         home = Home(self.office)
-        graded = Grading(self.office, self.approvals)
+        graded = Grading(self.office, self.announcements)
         return [
             (app.event("app_mention"), asked.mentioned),
             (app.event("message"), asked.said),
@@ -174,14 +176,15 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         url = desk.settings.slack_api_url
         raise CopydeskError(f"Slack cannot be reached at {url} ({error}); check the network.") from error
     loops = [
-        asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.announce_new)),
+        asyncio.create_task(_every(ANNOUNCE_S, bot.announcements.announce_new)),
+        asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.tell)),
         asyncio.create_task(_every(ROUNDS_S, bot.rounds.show)),
         asyncio.create_task(_every(TRIALS_S, bot.trials.show)),
         asyncio.create_task(_every(WATCH_S, lambda: _watch(handler, bot.office.slack))),
     ]
     try:
         await bot.drafts.resume()
-        await bot.approvals.catch_up()
+        await bot.announcements.catch_up()
         await bot.extending.resume()
         await stop.wait()
         await bot.drafts.drain()

@@ -9,7 +9,8 @@ from typing import Any
 from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot.blocks import JSON, help_blocks, plain
-from bot.drafts import Drafts, metadata
+from bot.drafts import Drafts
+from bot.marks import metadata
 from bot.markup import plain_of
 from bot.office import Office
 from bot.parsing import DEFAULT_EMOJI, DEFAULT_LENGTH, MAX_LENGTH, language_of, phrases_of, points_of, task_from

@@ -10,9 +10,9 @@ import logging
 from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
 
-from bot.approvals import Approvals
+from bot.announcements import Announcements
 from bot.blocks import JSON
-from bot.drafts import metadata, payload_of
+from bot.marks import metadata, posted
 from bot.office import Office
 from bot.refusals import GONE, code_of
 from bot.scorecards import trial_text
@@ -21,15 +21,14 @@ from serving.client import EngineUnavailable
 from serving.records import Scorecard
 
 TRIAL = "trial"
-LOOKED_THROUGH = 1000  # messages of a thread, for figures that were posted and not marked
 
 log = logging.getLogger(__name__)
 
 
 class Trials:
-    def __init__(self, office: Office, approvals: Approvals) -> None:
+    def __init__(self, office: Office, announcements: Announcements) -> None:
         self._office = office
-        self._approvals = approvals
+        self._announcements = announcements
         self._store = office.store
         self._channel = office.desk.settings.copydesk_channel
         self._canaries = Canaries(office.store, office.desk.registry)
@@ -42,11 +41,11 @@ class Trials:
         self._office.desk.registry.require_lead(user)
         with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
             await self._office.desk.client.knows(version)
-        self._approvals.due.add(about["card"])  # where this is refused, the card is behind
+        self._announcements.due.add(about["card"])  # where this is refused, the card is behind
         await asyncio.to_thread(self._canaries.start, version, SHARE_PERCENT, user=user)
         await ack()
         self._office.work.start(self.show())
-        self._office.work.start(self._approvals.load(version))
+        self._office.work.start(self._office.load(version))
 
     async def end_pressed(self, ack: AsyncAck, body: JSON) -> None:
         user, id = body["user"]["id"], int(body["actions"][0]["value"])
@@ -62,7 +61,7 @@ class Trials:
             trial = await asyncio.to_thread(lambda: self._canaries.running_trial)
             if [trial] != self._shown:
                 first = trial.canary.version if trial else ""
-                self._approvals.due.update(await asyncio.to_thread(self._canaries.scorecards, first))
+                self._announcements.due.update(await asyncio.to_thread(self._canaries.scorecards, first))
                 self._shown = [trial]
             for over in await asyncio.to_thread(lambda: self._canaries.untold):
                 await self._tell(over)
@@ -74,12 +73,12 @@ class Trials:
             return
         channel, ts = card.announced_channel or self._channel, card.announced_ts or ""
         try:
-            await self._approvals.refresh(card.id)
-            if not await self._told(channel, ts, over.canary.id):
+            await self._announcements.refresh_all(over.canary.version)
+            if not await posted(self._office.slack, channel, TRIAL, thread_ts=ts, trial=over.canary.id):
                 await self._office.slack.chat_postMessage(
                     channel=channel,
                     thread_ts=ts,
-                    text=trial_text(over, await self._approvals.words()),
+                    text=trial_text(over, await self._office.channel_words()),
                     metadata=metadata(TRIAL, trial=over.canary.id),
                 )
         except SlackApiError as error:
@@ -89,11 +88,3 @@ class Trials:
 
     def _card_of(self, version: str) -> Scorecard | None:
         return next((card for card in self._store.scorecards(version) if card.announced_ts), None)
-
-    async def _told(self, channel: str, ts: str, id: int) -> bool:
-        """Whether a process that was killed before it could mark it posted the figures."""
-        answer = await self._office.slack.conversations_replies(
-            channel=channel, ts=ts, limit=LOOKED_THROUGH, include_all_metadata=True
-        )
-        payloads = map(payload_of, answer["messages"])
-        return any(payload.get("kind") == TRIAL and payload.get("trial") == id for payload in payloads)

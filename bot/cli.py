@@ -298,6 +298,8 @@ def version_canary(
     elif running is None:
         out.print("No version is tried now.")
     elif end:
+        if name and name != running.version:
+            raise CopydeskError(f"{name} is not tried now; {running.version} is.")
         canary = canaries.end(running.id, user="cli")
         out.print(f"{canary.version} is tried no more.")
         _print_liked(canaries, canary)

@@ -10,7 +10,7 @@ import re
 from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot.blocks import JSON, context, plain, section
-from bot.drafts import metadata
+from bot.marks import metadata
 from bot.markup import markdown
 from bot.office import Office
 from bot.texts import Words

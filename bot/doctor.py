@@ -94,10 +94,7 @@ async def _engine(settings: Settings) -> list[Finding]:
         return await _endpoint(settings)
     if settings.copydesk_ray_address:
         return await _answering(settings)
-    try:
-        plan = await asyncio.to_thread(sharing_plan, settings)
-    except CopydeskError as error:
-        return [Finding("rounds", False, str(error), "copydesk doctor, once it does"), *await _answering(settings)]
+    plan = await asyncio.to_thread(sharing_plan, settings)
     rounds = Finding("rounds", True, plan.why)
     if plan.pauses and settings.database.exists() and away_for(Store(settings.database), 0):
         return [rounds, Finding("engine", True, "away until the round ends: copydesk round list")]
@@ -108,7 +105,11 @@ async def _answering(settings: Settings) -> list[Finding]:
     async with ModelClient.of(settings) as client:
         if not await client.healthy():
             return [Finding("engine", False, "does not answer", "copydesk up starts it")]
-        return [Finding("engine", True, "answers"), await _constrained(client, Store(settings.database).live())]
+        return [Finding("engine", True, "answers"), await _constrained(client, _live(settings))]
+
+
+def _live(settings: Settings) -> str:
+    return Store(settings.database).live() if settings.database.exists() else BASE
 
 
 async def _constrained(client: ModelClient, version: str) -> Finding:

@@ -13,6 +13,7 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
 
 from bot.blocks import JSON, draft_blocks, draft_footer, note_blocks
+from bot.marks import metadata, payload_of
 from bot.office import Office
 from bot.refusals import code_of
 from bot.replies import Place, Reply, Streaming
@@ -33,21 +34,10 @@ LONGEST_PAUSE_S = 5.0
 AWAY_S = 1.0
 SLACK_PAUSES_S = (1, 5, 20, 60, 300)  # after the last, the next start takes it up
 SAMPLING = Sampling(temperature=0.7)
-EVENT_TYPE = "copydesk"
 NOTE, DRAFT = "note", "draft"
 
 # Slack's codes for a conversation that the bot cannot write in.
 CLOSED_TO_US = ("channel_not_found", "not_in_channel", "is_archived", "restricted_action", "thread_not_found")
-
-
-def metadata(kind: str, **values: object) -> JSON:
-    """What every message of ours carries, so that a restart knows it. Only a fresh stream cannot carry any."""
-    return {"event_type": EVENT_TYPE, "event_payload": {"kind": kind, **values}}
-
-
-def payload_of(message: JSON) -> JSON:
-    found = message.get("metadata") or {}
-    return dict(found.get("event_payload") or {}) if found.get("event_type") == EVENT_TYPE else {}
 
 
 class Drafts:

@@ -7,7 +7,7 @@ import subprocess
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot.approvals import Approvals
+from bot.announcements import Announcements
 from bot.blocks import JSON
 from bot.markup import escape
 from bot.office import Office, RefusalError
@@ -19,15 +19,15 @@ LOOK_S = 1.0
 
 
 class Extending:
-    def __init__(self, office: Office, approvals: Approvals) -> None:
+    def __init__(self, office: Office, announcements: Announcements) -> None:
         self._office = office
-        self._approvals = approvals
+        self._announcements = announcements
         self._store = office.store
         self._extensions = Extensions(office.store)
 
     async def pressed(self, ack: AsyncAck, body: JSON) -> None:
         user, channel, scorecard_id = body["user"]["id"], body["channel"]["id"], int(body["actions"][0]["value"])
-        await self._approvals.require_colleague(user)
+        await self._announcements.require_colleague(user)
         items = await asyncio.to_thread(self._items, scorecard_id)
         extension = await asyncio.to_thread(self._extensions.begin, scorecard_id, user, items)
         if extension is None:
@@ -51,7 +51,7 @@ class Extending:
             process.wait()  # it has ended; this takes it off the kernel's list
         done = await asyncio.to_thread(self._items, extension.scorecard_id) > extension.items
         await asyncio.to_thread(self._extensions.end, extension.id, done=done)
-        self._approvals.due.add(extension.scorecard_id)
+        self._announcements.due.add(extension.scorecard_id)
         if not done:
             await self._tell_failure(extension)
 

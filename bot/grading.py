@@ -9,7 +9,7 @@ from collections import defaultdict
 from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.errors import SlackApiError
 
-from bot.approvals import Approvals
+from bot.announcements import Announcements
 from bot.blocks import JSON, SECTION_LIMIT, actions, brief_text, button, context, plain, section
 from bot.office import Office, RefusalError
 from bot.refusals import code_of
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Grading:
-    def __init__(self, office: Office, approvals: Approvals) -> None:
+    def __init__(self, office: Office, announcements: Announcements) -> None:
         self._office = office
-        self._approvals = approvals
+        self._announcements = announcements
         self._store = office.store
         self._grades = Grades(office.store)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -44,7 +44,7 @@ class Grading:
 
     async def _open(self, body: JSON, kind: Kind) -> None:
         user, scorecard_id = body["user"]["id"], int(body["actions"][0]["value"])
-        await self._approvals.require_colleague(user)
+        await self._announcements.require_colleague(user)
         scorecard = await asyncio.to_thread(self._store.scorecard, scorecard_id)
         sheet = await asyncio.to_thread(self._grades.open, scorecard, user, kind)
         view = await self._view(sheet, await self._office.locales.words(user))
@@ -58,7 +58,7 @@ class Grading:
             self._grades.answer, sheet_id, user, position, answer, float(action["action_ts"])
         )
         await ack()
-        self._approvals.due.add(sheet.scorecard_id)
+        self._announcements.due.add(sheet.scorecard_id)
         self._office.work.start(self._show(sheet.id, body["view"]["id"], user))
 
     async def back_pressed(self, ack: AsyncAck, body: JSON) -> None:
@@ -97,7 +97,7 @@ class Grading:
             raise RefusalError("leads_only", leads=leads)
         await asyncio.to_thread(self._grades.close_votes, scorecard_id, user)
         await ack()
-        self._approvals.due.add(scorecard_id)
+        self._announcements.due.add(scorecard_id)
 
 
 def question_view(sheet: Sheet, entry: Entry, words: Words) -> JSON:

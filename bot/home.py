@@ -7,7 +7,7 @@ import asyncio
 from slack_sdk.errors import SlackApiError
 
 from bot.blocks import ASK, JSON, actions, button, context, plain, section
-from bot.drafts import metadata
+from bot.marks import metadata
 from bot.office import Office
 from bot.refusals import code_of
 from bot.scorecards import headline

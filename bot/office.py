@@ -13,12 +13,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.locales import Locales
 from bot.outside import Check
+from bot.texts import Words
 from serving.client import ModelClient
 from serving.handover import Away
 from serving.records import CopydeskError
 from serving.registry import Registry
 from serving.settings import Settings
-from serving.store import Store
+from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,20 @@ class Office:
     ) -> None:
         """Say something that only one person sees."""
         await self.slack.chat_postEphemeral(channel=channel, user=user, text=text, thread_ts=thread_ts, blocks=blocks)
+
+    async def channel_words(self) -> Words:
+        """The channel has no locale; the first lead, who decides, does."""
+        leads = self.desk.registry.leads
+        return await self.locales.words(leads[0]) if leads else Words("en")
+
+    async def load(self, version: str) -> None:
+        """Make the engine know a version now, so that its first draft does not wait for it."""
+        if version == BASE:
+            return
+        try:
+            await self.desk.client.ensure_loaded(await asyncio.to_thread(self.store.version, version))
+        except CopydeskError as error:
+            log.warning("%s is not loaded yet, the next draft tries again: %s", version, error)
 
     async def thread_of(self, channel: str, ts: str) -> str:
         """The root of the thread that a message is in."""

@@ -9,7 +9,7 @@ from typing import Any
 from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot.blocks import JSON, actions, button, section
-from bot.drafts import metadata, payload_of
+from bot.marks import metadata, posted
 from bot.markup import escape
 from bot.office import Office, RefusalError
 from bot.texts import Words
@@ -19,7 +19,6 @@ from serving.records import Round, RoundState
 CANCEL_ROUND = "cancel_round"
 KIND = "round"
 UPDATE_S = 15.0
-LOOKED_THROUGH = 100  # messages of the channel's history, for one that was posted and not noted
 
 
 class Rounds:
@@ -38,15 +37,14 @@ class Rounds:
             await self._show(round, job)
 
     async def _show(self, round: Round, job: Job) -> None:
-        leads = self._registry.leads
-        words = await self._office.locales.words(leads[0]) if leads else Words("en")
+        words = await self._office.channel_words()
         blocks = await asyncio.to_thread(round_blocks, round, job, words)
         text = blocks[0]["text"]["text"]
         about: dict[str, Any] = {"text": text, "blocks": blocks, "metadata": metadata(KIND, round=round.id)}
         running = round.state is RoundState.RUNNING
         channel, ts = job.channel or self._channel, job.ts
         if ts is None and running:
-            ts = await self._posted(round)
+            ts = await posted(self._office.slack, self._channel, KIND, round=round.id)
             if ts is None:
                 answer = await self._office.slack.chat_postMessage(channel=channel, **about)
                 ts = str(answer["ts"])
@@ -58,17 +56,6 @@ class Rounds:
         # A round that was over before anybody saw it needs no message: its scorecard comes.
         self._told[round.id] = (time.monotonic(), text)
         await asyncio.to_thread(self._jobs.set_message, round.id, channel, ts, round.state)
-
-    async def _posted(self, round: Round) -> str | None:
-        """The message of a process that was killed before it wrote down that it had posted."""
-        answer = await self._office.slack.conversations_history(
-            channel=self._channel, limit=LOOKED_THROUGH, include_all_metadata=True
-        )
-        for message in answer["messages"]:
-            payload = payload_of(message)
-            if payload.get("kind") == KIND and payload.get("round") == round.id:
-                return str(message["ts"])
-        return None
 
     async def cancel_pressed(self, ack: AsyncAck, body: JSON) -> None:
         user, round_id = body["user"]["id"], int(body["actions"][0]["value"])

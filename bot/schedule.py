@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ LOOK_S = 20.0
 POLL_S = 0.5
 NICENESS = 10
 PAUSE = timedelta(minutes=10)  # after a round or an evaluation that failed
-MOST_DEATHS = 3  # of one round, before a person has to look
+MOST_TRIES = 3  # of a round that comes no further, before a person has to look
 PATIENCE_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,6 @@ class Schedule:
         self._now = now
         self._rules = Rules.of(settings)
         self._not_before = now()
-        self._deaths: Counter[int] = Counter()  # of a round's processes, by the round
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; a round that is under way then goes on at the next start."""
@@ -110,8 +108,6 @@ class Schedule:
         for module in await asyncio.to_thread(self._due):
             if not await self._finished(module, stop):
                 self._not_before = self._now() + PAUSE
-                if not stop.is_set():
-                    await asyncio.to_thread(self._give_up)
                 return
 
     def _due(self) -> tuple[str, ...]:
@@ -120,23 +116,25 @@ class Schedule:
         rounds, versions = self._store.rounds(), self._store.versions()
         last = rounds[0] if rounds else None
         new = self._jobs.new_pairs(last.started_at if last else "")
-        if self._jobs.interrupted() or due(self._now(), _start_of(last), new, self._rules):
+        interrupted = self._jobs.interrupted()
+        if interrupted and self._given_up(interrupted):
+            return ()
+        if interrupted or due(self._now(), _start_of(last), new, self._rules):
             return "trainer", "evals"
         return ("evals",) if versions and self._store.unscored_languages(versions[0].name) else ()
 
-    def _give_up(self) -> None:
-        """End a round whose process has died too often."""
-        round = self._jobs.interrupted()
-        if round is None:
-            return
-        self._deaths[round.id] += 1
-        if self._deaths[round.id] >= MOST_DEATHS:
-            where = log_of(self._settings, "trainer")
-            self._store.fail_round(
-                round.id,
-                f"its process ended {MOST_DEATHS} times, most often a sign of too little free memory; see {where}, "
-                "then: copydesk round run",
-            )
+    def _given_up(self, round: Round) -> bool:
+        """End a round whose processes were killed again and again without getting any further."""
+        job = self._jobs.job(round.id)
+        if job is None or job.tries < MOST_TRIES:
+            return False
+        where = log_of(self._settings, "trainer")
+        self._store.fail_round(
+            round.id,
+            f"its process was killed {job.tries} times at about the same place, most often a sign of too little free "
+            f"memory; see {where}, then: copydesk round run",
+        )
+        return True
 
     async def _finished(self, module: str, stop: asyncio.Event) -> bool:
         """Run `python -m module run` to its end; False when it failed or was stopped."""

@@ -18,6 +18,7 @@ APPROVE, REJECT, ROLL_BACK = "approve", "reject", "roll_back"
 TRY, END_TRIAL = "try", "end_trial"
 GRADE, COMPARE, CLOSE_VOTES, MORE = "grade_blind", "compare_blind", "close_votes", "more"
 WORST_SHOWN = 3
+FEWEST_RATERS = 5  # of each version of a trial, before they are compared
 SHOWN_METRICS = ("bleu", "rougeL", "chrf", "distinct2")
 
 
@@ -258,7 +259,7 @@ def trial_text(trial: Trial, words: Words) -> str:
         until=_minute(canary.ended_at or ""),
     )
     rates = [f"• {_liked_text(liked, words)}" for liked in trial.liked]
-    return "\n".join([opening, *rates, words(_trial_verdict(trial), version=canary.version)])
+    return "\n".join([opening, *rates, words(_trial_verdict(trial), version=canary.version, people=FEWEST_RATERS)])
 
 
 def _liked_text(liked: Liked, words: Words) -> str:
@@ -266,14 +267,18 @@ def _liked_text(liked: Liked, words: Words) -> str:
     if not up.total:
         return words("trial_unrated", version=version)
     values = {"share": percent(up.share), "low": percent(up.low), "high": percent(up.high)}
-    return words("trial_rate", version=version, up=up.successes, total=up.total, **values)
+    return words("trial_rate", version=version, up=up.successes, total=up.total, people=liked.people, **values)
 
 
 def _trial_verdict(trial: Trial) -> str:
-    """Whether the intervals part: stricter than a test, since figures are looked at while they come in."""
-    candidate, others = trial.liked[0].up, [liked.up for liked in trial.liked[1:] if liked.up.total]
-    if not candidate.total or not others:
+    """Whether the intervals part: stricter than a test, since figures are looked at while they come in.
+
+    The intervals take ratings for independent, and one person's are not: below FEWEST_RATERS nothing is said.
+    """
+    rated = [liked for liked in trial.liked[1:] if liked.people >= FEWEST_RATERS]
+    if trial.liked[0].people < FEWEST_RATERS or not rated:
         return "trial_few"
+    candidate, others = trial.liked[0].up, [liked.up for liked in rated]
     if all(candidate.low > other.high for other in others):
         return "trial_better"
     return "trial_worse" if all(candidate.high < other.low for other in others) else "trial_open"

@@ -64,7 +64,7 @@ def run(
         more(extended, as_json)
         return
     store = Store(read_settings().database)
-    named = versions or [version.name for version in store.versions()[::-1] if store.unscored_languages(version.name)]
+    named = versions or _unscored(store)
     plans = [
         (name, plan)
         for name in named
@@ -87,6 +87,16 @@ def more(scorecard: Annotated[int, typer.Argument(help="An inconclusive one.")],
 
 def _suite(name: str, store: Store) -> Suite:
     return rolling_suite(store, name.removeprefix(PREFIX)) if name.startswith(PREFIX) else read_suite(name)
+
+
+def _unscored(store: Store) -> list[str]:
+    """The newest version, while a language of its is missing, and older ones that nobody scored at all."""
+    newest_first = [version.name for version in store.versions()]
+    return [
+        name
+        for name in newest_first[::-1]
+        if store.unscored_languages(name) and (name == newest_first[0] or not store.scorecards(name))
+    ]
 
 
 def _suites(version: str, store: Store, *, again: bool) -> list[Suite]:

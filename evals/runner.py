@@ -26,8 +26,8 @@ from serving.store import BASE, Store
 IN_FLIGHT = 24  # fewer than a CPU engine takes at once (32), so that a person's draft does not queue behind a card
 SUITES_KEPT = "suites"  # folder of COPYDESK_HOME
 MORE = 30  # briefs that an inconclusive card is extended by
-# An engine that died is back within about a minute; the sum is two.
-PAUSES_S = (2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
+# An engine that died, or made room for a round, is back within three minutes with a large model; the sum is five.
+PAUSES_S = (2.0, 4.0, 8.0, 16.0, *[30.0] * 9)
 
 Progress = Callable[[str, int, int], None]  # version, samples there, samples asked for
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ GPU = Scale((1, 8, 32), {1: 4, 8: 32, 32: 128}, 128, 32, 64, 0.2)
 class Answers:
     """What the clients of a load saw."""
 
+    asked: int = 0
     tokens: int = 0
     first_s: list[float] = field(default_factory=list)
     failed: int = 0
@@ -71,6 +73,7 @@ class Served:
     def __init__(self, model: str, folder: Path, extra: tuple[str, ...]) -> None:
         self.model, self.folder, self.extra = model, folder, extra
         self.socket = folder / "engine.sock"
+        self.numbers = count()  # of prompts
         transport = httpx2.AsyncHTTPTransport(uds=str(self.socket))
         self.http = httpx2.AsyncClient(
             transport=transport, base_url="http://engine", timeout=300, limits=httpx2.Limits(max_connections=None)
@@ -118,6 +121,8 @@ class Served:
     async def ask(self, model: str, tokens: int, seen: Answers | None = None, prompt: str = PROMPT) -> str:
         """The greedy text of so many tokens, whatever the model would rather."""
         began, text = time.monotonic(), ""
+        if seen is not None:
+            seen.asked += 1
         stream = await self.openai.chat.completions.create(
             model=model,
             messages=[{"role": "user", "content": prompt}],
@@ -185,11 +190,11 @@ async def crowd(clients: int, requests: int, ask: Callable[[int], Awaitable[obje
 
 async def throughput(engine: Served, model: str, clients: int, scale: Scale) -> dict[str, Any]:
     seen = Answers()
-    # Different prompts: a cache of prefixes must not do the work.
+    # Prompts that were never asked before: a cache of prefixes must not do the work.
     seconds = await crowd(
         clients,
         scale.requests[clients],
-        lambda number: engine.ask(model, scale.tokens, seen, f"{number}. {PROMPT}"),
+        lambda _: engine.ask(model, scale.tokens, seen, f"{next(engine.numbers)}. {PROMPT}"),
     )
     return {"tok_s": round(seen.tokens / seconds, 1), "first_token_p50_ms": seen.percentile(0.5)}
 
@@ -266,7 +271,7 @@ async def swap(engine: Served, contents: list[Path], folder: Path, scale: Scale)
         {
             "swaps": SWAPS,
             "clients": scale.swap_clients,
-            "requests": len(swapping.first_s) + swapping.failed,
+            "requests": swapping.asked,
             "failed": calm.failed + swapping.failed,
             "wrong_version": swapping.wrong_version if told_apart else None,
             "wrong_version_without": calm.wrong_version if told_apart else None,
@@ -296,6 +301,7 @@ async def sleep(engine: Served, adapter: str, round_command: str) -> None:
         {
             "sleep_s": round(slept, 2),
             "round_s": round(trained, 1),
+            "round_rc": said.returncode,
             "round": lines[-1][:400],
             "wake_s": round(waking, 2),
             "first_answer_after_s": round(time.monotonic() - woken, 2),
@@ -312,8 +318,8 @@ def with_transformers(model: str, adapter: Path, scale: Scale) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
     network = PeftModel.from_pretrained(base, adapter, autocast_adapter_dtype=False).eval()
-    for count in scale.concurrencies:
-        turns = [[{"role": "user", "content": f"{number}. {PROMPT}"}] for number in range(count)]
+    for prompts in scale.concurrencies:
+        turns = [[{"role": "user", "content": f"{number}. {PROMPT}"}] for number in range(prompts)]
         batch: Any = tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True
         )
@@ -327,8 +333,8 @@ def with_transformers(model: str, adapter: Path, scale: Scale) -> None:
         say(
             {
                 "engine": "transformers",
-                "concurrency": count,
-                "tok_s": round(count * scale.tokens / seconds, 1),
+                "concurrency": prompts,
+                "tok_s": round(prompts * scale.tokens / seconds, 1),
                 "first_token_p50_ms": round(1000 * first, 1),
             }
         )
@@ -338,8 +344,7 @@ def say(figure: dict[str, Any]) -> None:
     print(json.dumps(figure), flush=True)
 
 
-async def measure(model: str, scale: Scale, extra: Iterable[str], round_command: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="copydesk-bench-"))
+async def measure(model: str, folder: Path, scale: Scale, extra: Iterable[str], round_command: str) -> Path:
     contents = write_adapters(model, folder)
     began = time.monotonic()
     async with Served(model, folder, tuple(extra)) as engine:
@@ -358,9 +363,14 @@ def main() -> None:
     parser.add_argument("--gpu", metavar="MODEL_DIR", default="", help="a GPU, and weights made up in this shape")
     parser.add_argument("--round", default="", help="with --gpu: the command that trains while the engine sleeps")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="copydesk-bench-") as folder:
+        _measure_all(parser, arguments, Path(folder))
+
+
+def _measure_all(parser: argparse.ArgumentParser, arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.gpu:
         extra = ("--load-format", "dummy", "--enable-sleep-mode")
-        asyncio.run(measure(arguments.gpu, GPU, extra, arguments.round))
+        asyncio.run(measure(arguments.gpu, folder, GPU, extra, arguments.round))
         return
     if not has_cpu_build():
         parser.error("this machine has the build for GPUs: python -m serving.bench --gpu MODEL_DIR")
@@ -368,7 +378,7 @@ def main() -> None:
     from serving.settings import read_settings
 
     model = base_model_path(read_settings())
-    adapter = asyncio.run(measure(model, HERE, (), ""))
+    adapter = asyncio.run(measure(model, folder, HERE, (), ""))
     with_transformers(model, adapter, HERE)
 
 

@@ -18,7 +18,7 @@ from serving.store import Store
 
 FEWEST_PERCENT, MOST_PERCENT = 1, 50
 SHARE_PERCENT = 20
-SHOWN = 4  # scorecards whose message is kept up to date; older ones say why when they are pressed
+SHOWN = 3  # versions whose scorecards are kept up to date; older ones say why when they are pressed
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Liked:
 
     version: str
     drafts: int
+    people: int  # who rated
     up: Rate
 
 
@@ -73,7 +74,9 @@ class Canaries:
     @property
     def untold(self) -> list[Trial]:
         """Those that are over, and the channel was not told yet; the oldest first."""
-        return [self._trial(canary) for canary in self._canaries("WHERE told_at IS NULL")[::-1] if canary.ended_by]
+        return [
+            self._trial(canary) for canary in self._canaries("WHERE canaries.told_at IS NULL")[::-1] if canary.ended_by
+        ]
 
     def trial_of(self, version: str) -> Trial | None:
         """The newest one of a version."""
@@ -83,10 +86,11 @@ class Canaries:
     def scorecards(self, version: str) -> list[int]:
         """The few in the channel that offer a trial: of versions that nobody decided about, `version` first."""
         rows = self._store.rows(
-            "SELECT max(id) AS id FROM scorecards WHERE announced_ts > '' AND body IS NOT NULL "
-            "AND version NOT IN (SELECT version FROM promotions) "
-            "GROUP BY version, substr(suite, 1, instr(suite || '@', '@')) "
-            "ORDER BY version = ? DESC, max(id) DESC LIMIT ?",
+            "WITH offers AS (SELECT * FROM scorecards WHERE announced_ts > '' AND body IS NOT NULL "
+            "AND version NOT IN (SELECT version FROM promotions)), newest AS (SELECT version FROM offers "
+            "GROUP BY version ORDER BY version = ? DESC, max(id) DESC LIMIT ?) "
+            "SELECT max(id) AS id FROM offers WHERE version IN newest "
+            "GROUP BY version, substr(suite, 1, instr(suite || '@', '@')) ORDER BY max(id) DESC",
             version,
             SHOWN,
         )
@@ -107,19 +111,15 @@ class Canaries:
         if not FEWEST_PERCENT <= percent <= MOST_PERCENT:
             raise CopydeskError(f"The share of a canary is {FEWEST_PERCENT} to {MOST_PERCENT} percent of the people.")
         version = self._store.version(name)
-        if decision := self._store.decision_on(name):
-            raise CopydeskError(
-                f"{name} was decided about already; a canary is for versions that were not.",
-                code="decided_already",
-                version=name,
-                user=decision.user,
-            )
+        self._require_undecided(name)
         verify(version)
         if failure := self._life.last_failure(name):
             raise CopydeskError(f"{name} cannot be served: {failure}", code="not_tried", version=name, failure=failure)
         share = percent / 100
         with self._store.transaction() as db:
-            newest = self._newest()  # nobody else writes meanwhile: of two who start at once one is refused
+            # Nobody else writes meanwhile: of two who start at once one is refused.
+            self._require_undecided(name)
+            newest = self._newest()
             if newest and newest.ended_by is None:
                 if (newest.version, newest.share) == (name, share):
                     return newest
@@ -132,6 +132,15 @@ class Canaries:
                 _close(db, newest.id, newest.ended_by, newest.ended_at)
             id = self._store.insert(db, "canaries", version=name, share=share, started_by=user)
         return self._canary(id)
+
+    def _require_undecided(self, name: str) -> None:
+        if decision := self._store.decision_on(name):
+            raise CopydeskError(
+                f"{name} was decided about already; a canary is for versions that were not.",
+                code="decided_already",
+                version=name,
+                user=decision.user,
+            )
 
     def end(self, id: int, *, user: str) -> Canary:
         """Once; one that is over stays as it ended. Raises CopydeskError: no right."""
@@ -149,16 +158,20 @@ class Canaries:
         """The candidate first, then the live version while it runs, then whatever else wrote during the same time."""
         rows = self._store.rows(
             "SELECT d.version, COUNT(DISTINCT d.id) AS drafts, COALESCE(SUM(r.verdict = 'up'), 0) AS up, "
-            "COUNT(r.id) AS total FROM drafts d LEFT JOIN ratings r ON r.draft_id = d.id "
+            "COUNT(r.id) AS total, COUNT(DISTINCT r.user) AS people "
+            "FROM drafts d LEFT JOIN ratings r ON r.draft_id = d.id "
             "WHERE d.created_at >= ? AND (? IS NULL OR d.created_at <= ?) GROUP BY d.version",
             canary.created_at,
             canary.ended_at,
             canary.ended_at,
         )
-        found = {row["version"]: Liked(row["version"], row["drafts"], wilson(row["up"], row["total"])) for row in rows}
+        found = {
+            row["version"]: Liked(row["version"], row["drafts"], row["people"], wilson(row["up"], row["total"]))
+            for row in rows
+        }
         live = () if canary.ended_by else (self._store.live(),)  # what went live afterwards has no part in it
         order = dict.fromkeys((canary.version, *live, *found))
-        return [found.get(version) or Liked(version, 0, wilson(0, 0)) for version in order]
+        return [found.get(version) or Liked(version, 0, 0, wilson(0, 0)) for version in order]
 
     def _trial(self, canary: Canary) -> Trial:
         return Trial(canary, tuple(self.liked(canary)))

@@ -275,6 +275,10 @@ class ModelClient:
 
     async def _adapter(self, verb: str, body: dict[str, str], name: str) -> None:
         try:
+            # A sleeping vLLM takes the call, writes where no memory is mapped, and dies. Others do not know the route.
+            asleep = await self._http.get("/is_sleeping")
+            if asleep.is_success and "true" in asleep.text:
+                raise EngineUnavailable("The engine sleeps while a round trains.")
             answer = await self._http.post(f"/v1/{verb}", json=body)
         except httpx2.HTTPError as error:
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections import deque
@@ -69,11 +70,7 @@ def has_cpu_build() -> bool:
 
 
 def sharing_plan(settings: Settings) -> Plan:
-    """What the engine does during rounds on this machine.
-
-    Raises:
-        CopydeskError: the GPU does not tell its size.
-    """
+    """What the engine does during rounds on this machine."""
     gpu = not has_cpu_build()
     embedded = settings.copydesk_model == EMBEDDED_MODEL
     model = settings.models / EMBEDDED_MODEL if embedded else Path(settings.copydesk_model)
@@ -156,6 +153,8 @@ class Engine:
         """Until no round has the memory; False when told to stop before."""
         while self.plan.starts_alone and not stop.is_set():
             away = await asyncio.to_thread(away_for, self.store, self._start_s)
+            if away is not None and self._was_ready and not self.plan.pauses:
+                break  # the round was planned beside the engine, whose share is still free
             if away is not None:
                 self._go_away(away)
             elif not stop.is_set() and self._memory.take():
@@ -262,13 +261,19 @@ class Engine:
         life = Life(self.store)
         async with ModelClient(self.settings.endpoint) as client:
             while True:
-                for version in await asyncio.to_thread(versions_in_use, self.store):
-                    if await asyncio.to_thread(life.last_failure, version.name) is None:
-                        try:
-                            await self._admit(client, version)
-                        except CopydeskError as error:
-                            log.warning("%s is not served: %s", version.name, error)
+                try:
+                    for version in await asyncio.to_thread(versions_in_use, self.store):
+                        if await asyncio.to_thread(life.last_failure, version.name) is None:
+                            await self._admit_or_say(client, version)
+                except sqlite3.Error as error:
+                    log.warning("New versions are looked at later: %s", error)
                 await asyncio.sleep(NEW_VERSIONS_S)
+
+    async def _admit_or_say(self, client: ModelClient, version: Version) -> None:
+        try:
+            await self._admit(client, version)
+        except CopydeskError as error:
+            log.warning("%s is not served: %s", version.name, error)
 
     async def _until_round_or_gone(self, stop: asyncio.Event) -> bool:
         """Until the engine ends, `stop` is set, or a round wants the memory: then True."""
@@ -288,7 +293,14 @@ class Engine:
         """Until a round wants the memory; where both fit, for ever."""
         while True:
             await asyncio.sleep(ROUNDS_S)
-            if self.plan.pauses and (away := await asyncio.to_thread(away_for, self.store, self._start_s)):
+            if not self.plan.pauses:
+                continue
+            try:
+                away = await asyncio.to_thread(away_for, self.store, self._start_s)
+            except sqlite3.Error as error:  # no reason to end an engine that is well
+                log.warning("Whether a round runs is not known now: %s", error)
+                continue
+            if away:
                 self._go_away(away)
                 return
 

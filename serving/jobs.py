@@ -26,6 +26,7 @@ class Job:
         cancelled_by: who wants the round to end.
         channel, ts: the message that shows the progress.
         shown: the state that the message shows: "", "running", "done" or "failed".
+        tries: processes in a row that came no further than the one before.
     """
 
     round_id: int
@@ -40,6 +41,7 @@ class Job:
     ts: str | None
     shown: str
     updated_at: str
+    tries: int
 
     @property
     def alive(self) -> bool:
@@ -76,9 +78,11 @@ class Jobs:
         me = psutil.Process()
         with self._store.transaction() as db:
             db.execute(
-                "INSERT INTO round_jobs (round_id, fingerprint, pid, pid_started, step, steps, shown, updated_at) "
-                "VALUES (?, ?, ?, ?, 0, 0, '', ?) ON CONFLICT (round_id) DO UPDATE SET pid = excluded.pid, "
-                "pid_started = excluded.pid_started, seconds_left = NULL, updated_at = excluded.updated_at",
+                "INSERT INTO round_jobs (round_id, fingerprint, pid, pid_started, step, steps, shown, tries, "
+                "updated_at) VALUES (?, ?, ?, ?, 0, 0, '', 1, ?) "
+                "ON CONFLICT (round_id) DO UPDATE SET pid = excluded.pid, "
+                "pid_started = excluded.pid_started, seconds_left = NULL, updated_at = excluded.updated_at, "
+                "tries = CASE WHEN step > tried_from THEN 1 ELSE tries + 1 END, tried_from = max(step, tried_from)",
                 [round_id, fingerprint, os.getpid(), me.create_time(), _now()],
             )
 

@@ -51,7 +51,8 @@ def teach_wrapper(wrapper: Any) -> None:
 
 
 def teach_layer(layer: Any) -> None:
-    """Let the class keep a merged linear a slot, made when a batch first needs it, dropped with the slot's adapter."""
+    """Let the class keep a merged linear a slot, made when a batch first needs it, dropped when the slot gets
+    another adapter."""
     apply, reset = layer._apply_sync, layer.reset_lora
 
     def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Any:

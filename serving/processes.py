@@ -48,3 +48,5 @@ def lives(pid: int, started: float) -> bool:
         return bool(abs(process.create_time() - started) < 1) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True  # somebody else's, who does not tell when it began

@@ -238,7 +238,11 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Promotion:
-    """A lead's decision. `version` is what is live after it, or what was rejected; "" as digest means base."""
+    """A lead's decision. `version` is what is live after it, or what was rejected; "" as digest means base.
+
+    Attributes:
+        told_at: when the channel was told.
+    """
 
     id: int
     version: str
@@ -248,6 +252,7 @@ class Promotion:
     reason: str
     previous: str
     created_at: str
+    told_at: str | None
 
 
 @dataclass(frozen=True)

@@ -11,42 +11,42 @@ migrations = Migrations("copydesk")
 
 @migrations()
 def m0001_the_loop(db: Database) -> None:
-    for statement in _M0001.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _execute(db, _M0001)
 
 
 @migrations()
 def m0002_people(db: Database) -> None:
-    for statement in _M0002.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _execute(db, _M0002)
 
 
 @migrations()
 def m0003_rounds(db: Database) -> None:
-    for statement in _M0003.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _execute(db, _M0003)
 
 
 @migrations()
 def m0004_life(db: Database) -> None:
-    for statement in _M0004.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _execute(db, _M0004)
 
 
 @migrations()
 def m0005_preferences(db: Database) -> None:
-    for statement in _M0005.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _execute(db, _M0005)
 
 
 @migrations()
 def m0006_trials(db: Database) -> None:
-    for statement in _M0006.split(";\n"):
+    _execute(db, _M0006)
+
+
+@migrations()
+def m0007_decisions_and_tries(db: Database) -> None:
+    _execute(db, _M0007)
+
+
+def _execute(db: Database, script: str) -> None:
+    """Statement by statement: sqlite3's own executescript would end the transaction that all migrations share."""
+    for statement in script.split(";\n"):
         if statement.strip():
             db.execute(statement)
 
@@ -340,5 +340,15 @@ CREATE INDEX round_drafts_draft ON round_drafts(draft_id);
 
 _M0006 = """
 ALTER TABLE canaries ADD COLUMN told_at TEXT;
-UPDATE canaries SET told_at = ended_at;
+UPDATE canaries SET told_at = coalesce(ended_at, (
+    SELECT created_at FROM promotions
+    WHERE promotions.version = canaries.version AND decision IN ('approved', 'rejected')
+));
+"""
+
+_M0007 = """
+ALTER TABLE promotions ADD COLUMN told_at TEXT;
+UPDATE promotions SET told_at = created_at;
+ALTER TABLE round_jobs ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE round_jobs ADD COLUMN tried_from INTEGER NOT NULL DEFAULT 0;
 """

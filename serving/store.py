@@ -644,6 +644,16 @@ class Store:
         """The newest first."""
         return [mapping.promotion(row) for row in self.rows("SELECT * FROM promotions ORDER BY id DESC")]
 
+    def untold_promotions(self) -> list[Promotion]:
+        """Those that the channel has not read of, the oldest first."""
+        return [
+            mapping.promotion(row) for row in self.rows("SELECT * FROM promotions WHERE told_at IS NULL ORDER BY id")
+        ]
+
+    def mark_told(self, promotion_id: int) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE promotions SET told_at = ? WHERE id = ?", [self._now(), promotion_id])
+
     def decision_on(self, version: str) -> Promotion | None:
         rows = self.rows("SELECT * FROM promotions WHERE version = ? AND decision IN ('approved', 'rejected')", version)
         return mapping.promotion(rows[0]) if rows else None

@@ -26,10 +26,9 @@ SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.open
 
 def main() -> None:
     parent = int(sys.argv.pop(1))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it went before the kernel was told
-            sys.exit(1)
+    _end_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:  # it went before the kernel was told
+        sys.exit(1)
     _fork_the_core()
     Thread(target=_end_after, args=(parent,), daemon=True).start()
     runpy.run_module(_server(), run_name="__main__", alter_sys=True)
@@ -45,6 +44,13 @@ def _fork_the_core() -> None:
 
     if current_platform.is_cpu():
         utils.get_mp_context = partial(get_context, "fork")
+        # Should the server be killed outright, its core does not stay behind with the memory.
+        os.register_at_fork(after_in_child=partial(_end_with_parent, signal.SIGKILL))
+
+
+def _end_with_parent(how: signal.Signals) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
 
 
 def _end_after(parent: int) -> None:

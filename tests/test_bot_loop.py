@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,28 @@ async def test_a_decision_stands_on_the_scorecards_of_both_languages(tmp_path: P
                     "C_COPY", lambda m, ts=ts: m["ts"] == ts and not offers(m, "approve")
                 )
                 assert "<@U_MARA> approved copy-0001 on" in json.dumps(shown["blocks"])
+
+
+async def test_what_the_command_line_decided_is_told_once_also_after_a_kill(tmp_path: Path) -> None:
+    async with world(tmp_path, bot=False) as it:
+        async with running(it):
+            version = scored(it)
+            card = await it.card(it.anna, version.name)
+        it.store.decide(version.name, Decision.APPROVED, digest=version.digest, user="cli")
+        for _ in range(2):
+            async with running(it):
+                said = await it.anna.wait_message("C_COPY", lambda m: offers(m, "roll_back"))
+                assert "copy-0001 is live" in said["text"]
+                assert "Approved by the command line." in said["text"]
+                shown = await it.anna.wait_message(
+                    "C_COPY", lambda m: m["ts"] == card["ts"] and not offers(m, "approve")
+                )
+                assert "the command line approved copy-0001 on" in json.dumps(shown["blocks"])
+                await it.anna.wait_until(lambda _: not it.store.untold_promotions(), "The decision was not marked told")
+            with sqlite3.connect(it.store.path) as db:  # as a process leaves it that was killed after it had posted
+                db.execute("UPDATE promotions SET told_at = NULL")
+        everything = await it.anna.messages("C_COPY")
+        assert sum(offers(message, "roll_back") for message in everything) == 1
 
 
 async def test_of_two_leads_who_approve_at_once_the_slower_looks_again(tmp_path: Path) -> None:

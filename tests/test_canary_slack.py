@@ -29,22 +29,22 @@ ENDED = replace(STARTED, ended_by="cli", ended_at="2026-03-04T09:30:00.000+00:00
 SHOWN_S = 20.0  # a look every ten seconds, and the announcer's
 
 
-def rated(canary: Canary, candidate: tuple[int, int], live: tuple[int, int]) -> Trial:
-    return Trial(canary, (Liked("copy-0001", 9, wilson(*candidate)), Liked(BASE, 30, wilson(*live))))
+def rated(canary: Canary, candidate: tuple[int, int], live: tuple[int, int], people: int = 5) -> Trial:
+    return Trial(canary, (Liked("copy-0001", 9, people, wilson(*candidate)), Liked(BASE, 30, 12, wilson(*live))))
 
 
 def test_a_trial_reads_as_plain_sentences() -> None:
     assert trial_text(rated(STARTED, (12, 15), (40, 60)), Words("en")).splitlines() == [
         "*Being tried with 20 % of the people* since 2026-03-02 08:15 UTC; started by <@U_MARA>. Liked so far:",
-        "• copy-0001: 12 of 15 times (80 %, likely 55 % to 93 %)",
-        "• base model: 40 of 60 times (67 %, likely 54 % to 77 %)",
+        "• copy-0001: 12 of 15 times (80 %, likely 55 % to 93 %; people who rated: 5)",
+        "• base model: 40 of 60 times (67 %, likely 54 % to 77 %; people who rated: 12)",
         "The difference may be chance.",
     ]
-    assert trial_text(rated(ENDED, (0, 0), (1, 2)), Words("zh")).splitlines() == [
+    assert trial_text(rated(ENDED, (0, 0), (1, 2), people=0), Words("zh")).splitlines() == [
         "*copy-0001 给 20 % 的人试用过*，从 2026-03-02 08:15 到 2026-03-04 09:30（UTC），由 命令行 结束。期间的好评：",
         "• copy-0001：还没有人评价",
-        "• 基础模型：2 次评价里 1 次好评（50 %，大约 9 % 到 91 %）",
-        "评价太少，还无法比较。",
+        "• 基础模型：12 人 2 次评价，1 次好评（50 %，大约 9 % 到 91 %）",
+        "评价的人太少，还无法比较：每个版本至少要 5 人。",
     ]
 
 
@@ -53,13 +53,14 @@ def test_a_trial_reads_as_plain_sentences() -> None:
     [
         ((28, 30), (30, 60), "copy-0001 is liked more often, and not by chance."),
         ((5, 30), (40, 60), "copy-0001 is liked less often, and not by chance."),
-        ((28, 30), (0, 0), "There are too few ratings to compare."),
     ],
 )
 def test_a_difference_is_called_real_where_the_intervals_part(
     candidate: tuple[int, int], live: tuple[int, int], said: str
 ) -> None:
     assert trial_text(rated(STARTED, candidate, live), Words("en")).endswith(said)
+    few = "Too few people have rated yet to compare: at least 5 a version."
+    assert trial_text(rated(STARTED, candidate, live, people=4), Words("en")).endswith(few)
 
 
 def canaries(it: World) -> Canaries:
@@ -103,7 +104,7 @@ async def test_a_lead_tries_a_version_reads_the_figures_and_ends_it(tmp_path: Pa
         await it.anna.wait_until(lambda _: version.name in it.engine.loaded, "The candidate is not loaded")
         rate(it.store, version.name, 3, 1)
         rate(it.store, BASE, 1, 1)
-        await card_with(it.anna, "copy-0001: 3 of 4 times (75 %, likely 30 % to 95 %)")
+        await card_with(it.anna, "copy-0001: 3 of 4 times (75 %, likely 30 % to 95 %; people who rated: 1)")
         await card_with(it.anna, "base model: 1 of 2 times")
         await it.anna.press("C_COPY", card["ts"], "end_trial")
         assert canaries(it).running is not None

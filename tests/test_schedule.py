@@ -16,7 +16,7 @@ from openai_double import EngineDouble
 from pydantic import ValidationError
 
 from bot.rounds import round_text
-from bot.schedule import MOST_DEATHS, PAUSE, Rules, Schedule, due
+from bot.schedule import PAUSE, Rules, Schedule, due
 from bot.texts import Words
 from serving.exchange import starter_pairs
 from serving.jobs import Job, Jobs
@@ -107,21 +107,24 @@ async def test_a_round_that_fails_is_not_tried_again_at_once(settings: Settings,
     assert (settings.logs / "trainer.log").read_text() == log
 
 
-async def test_a_round_whose_process_dies_again_and_again_is_given_up(settings: Settings, store: Store) -> None:
-    clock = NOW
-    broken = settings.model_copy(update={"copydesk_model": str(settings.copydesk_home), "copydesk_round_pairs": 1})
-    schedule = Schedule(broken, store, lambda: clock)
-    store.add_pairs(starter_pairs("en")[:9])
-    store.start_round({"name": "default"}, [1], "d")
-    for _ in range(MOST_DEATHS):
-        assert [round.state for round in store.rounds()] == [RoundState.RUNNING]
-        await schedule.look(asyncio.Event())
-        clock += PAUSE
-    (round,) = store.rounds()
-    assert round.state is RoundState.FAILED
-    assert "copydesk round run" in round.message
+async def test_a_round_that_is_killed_again_and_again_is_given_up(settings: Settings, store: Store) -> None:
+    schedule = Schedule(settings.model_copy(update={"copydesk_round_pairs": 1}), store, lambda: NOW)
+    store.add_pairs(starter_pairs("en")[:1])
+    round = store.start_round({"name": "default"}, [1], "d")
+    jobs = Jobs(store)
+    for step, tries in ((5, 1), (5, 1), (9, 2), (9, 1), (9, 2), (7, 3)):
+        jobs.begin(round.id, "f")
+        jobs.report(round.id, step, 20, 1.0)
+        begun = jobs.job(round.id)
+        assert begun is not None
+        assert begun.tries == tries
+        assert store.round(round.id).state is RoundState.RUNNING
+    with store.transaction() as db:
+        db.execute("UPDATE round_jobs SET pid_started = 0")  # dead
     await schedule.look(asyncio.Event())
-    assert len(store.rounds()) == 1
+    given_up = store.round(round.id)
+    assert given_up.state is RoundState.FAILED
+    assert "killed 3 times" in given_up.message
 
 
 # What the channel sees
@@ -136,7 +139,7 @@ def round_of(state: RoundState = RoundState.RUNNING, message: str = "") -> Round
 def job(**changes: Any) -> Job:
     """Of this process, which lives."""
     me = psutil.Process()
-    own = Job(7, "", me.pid, me.create_time(), 0, 0, None, None, None, None, "", HERE)
+    own = Job(7, "", me.pid, me.create_time(), 0, 0, None, None, None, None, "", HERE, 1)
     return replace(own, **changes)
 
 

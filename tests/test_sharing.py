@@ -22,14 +22,14 @@ from bot_world import BRIEF, BRIEF_ZH, World, world
 from bot.app import Desk, serve
 from bot.drafts import away_text
 from bot.texts import Words
-from serving.client import ModelClient
+from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, sharing_plan
 from serving.handover import Away, Memory, away_for
 from serving.jobs import Jobs
 from serving.records import CopydeskError, Round
 from serving.registry import Registry
 from serving.settings import Settings
-from serving.sharing import GB, Limits, Machine, Mode, needs_of, plan
+from serving.sharing import GB, Limits, Machine, Mode, Plan, needs_of, plan
 from serving.store import BASE, Store
 from trainer.recipe import recipe_named
 from trainer.rounds import run_round
@@ -82,6 +82,14 @@ def test_what_a_person_says_counts_and_so_does_what_is_not_known_yet(seven_b: Pa
     assert plan(large, None).mode == "together"
     assert plan(Machine(24 * GB, 64 * GB), None).mode == "sleep", "what is not known may fill the GPU"
     assert needs_of(seven_b / "nowhere", LIMITS, gpu=True) is None
+    assert plan(large, None, "sleep").mode == "stop", "vLLM sleeps on a GPU only"
+    assert plan(Machine(None, 64 * GB), needs_of(seven_b, LIMITS, gpu=True)).mode == "sleep", "a GPU of unknown size"
+
+
+def test_a_model_of_an_unusual_shape_is_served_without_an_estimate(tmp_path: Path) -> None:
+    for shape in ({"text_config": {"hidden_size": 64}}, {"hidden_size": 64, "intermediate_size": None}):
+        (tmp_path / "config.json").write_text(json.dumps(shape))
+        assert needs_of(tmp_path, LIMITS, gpu=True) is None
 
 
 def test_on_this_machine_the_embedded_model_and_its_rounds_run_together(settings: Settings, base_model: Path) -> None:
@@ -174,6 +182,9 @@ def pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
 async def supervised(settings: Settings, store: Store) -> AsyncIterator[Supervised]:
     said: list[str] = []
     stop = asyncio.Event()
+    patched = pytest.MonkeyPatch()
+    if settings.copydesk_round_engine == "sleep":  # vLLM sleeps on a GPU only, its double anywhere
+        patched.setattr("serving.engine.sharing_plan", lambda _: Plan("sleep", True, 0.0, ""))
     engine = Engine(settings, store, said.append, double())
     task = asyncio.create_task(engine.run(stop))
     it = Supervised(engine, said)
@@ -183,6 +194,7 @@ async def supervised(settings: Settings, store: Store) -> AsyncIterator[Supervis
     finally:
         stop.set()
         await task
+        patched.undo()
 
 
 async def asleep(settings: Settings) -> bool:
@@ -213,6 +225,9 @@ async def test_the_engine_makes_room_for_a_round_and_comes_back(
         assert not it.engine.ready.is_set()
         if mode == "sleep":
             assert (it.engine.pid, await asleep(desk)) == (before, True)
+            async with ModelClient(desk.endpoint) as client:
+                with pytest.raises(EngineUnavailable, match="sleeps"):
+                    await client.load("copy-0009", "/nowhere")
         else:
             assert it.engine.pid is None
         store.fail_round(round.id, "cancelled by cli")

@@ -112,7 +112,8 @@ class Preferences:
         return {"reference": self.reference, "margins": torch.tensor(self.margins)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.reference, self.margins = tensors.pop("reference"), tensors.pop("margins").tolist()
+        self.reference = tensors.pop("reference")
+        self.margins = tensors.pop("margins", torch.empty(0)).tolist()  # checkpoints of the first release had none
 
     def tokens(self, batch: Sequence[int]) -> int:
         return sum(len(row["input_ids"]) for index in batch for row in self.rows[index])

@@ -49,6 +49,7 @@ CHECKPOINT_BYTES = 12  # a trained parameter and its two moments in fp32
 FACTS = "round.json"
 PACKAGES = ("torch", "transformers", "peft")
 REPORT_S = 1.0
+MAKE_ROOM_S = 900.0  # an engine that is just starting gives way when it is ready
 KILLED = "killed before it was done; run it again: copydesk round run"
 
 Tell = Callable[[str], None]
@@ -250,17 +251,22 @@ def _memory_taken(settings: Settings, jobs: Jobs, round: Round, on_note: Tell) -
     memory = Memory(settings)
     if not memory.take():
         on_note("The engine finishes its drafts and makes room.")
+    deadline = time.monotonic() + MAKE_ROOM_S
     while not memory.take():
+        if time.monotonic() > deadline:
+            raise CopydeskError(
+                f"The memory was not free after {MAKE_ROOM_S / 60:.0f} min: an engine that does not see this round "
+                "holds it, in another container or left over; end that one, then: copydesk round run"
+            )
         job = jobs.job(round.id)
         if job and job.cancelled_by:
             raise CopydeskError(cancelled_message(job.cancelled_by), code="cancelled")
         time.sleep(REPORT_S)
-    try:
-        yield
-    finally:
-        gc.collect()
-        torch.cuda.empty_cache()
-        memory.release()
+    yield
+    # After an exception its traceback still holds the model: then the lock goes with this process.
+    gc.collect()
+    torch.cuda.empty_cache()
+    memory.release()
 
 
 @contextmanager

@@ -168,9 +168,9 @@ TEXTS = {
     "trial_over": (
         "*{version} was tried with {share} of the people* from {since} to {until} UTC; ended by {who}. Liked:"
     ),
-    "trial_rate": "{version}: {up} of {total} times ({share}, likely {low} to {high})",
+    "trial_rate": "{version}: {up} of {total} times ({share}, likely {low} to {high}; people who rated: {people})",
     "trial_unrated": "{version}: not rated yet",
-    "trial_few": "There are too few ratings to compare.",
+    "trial_few": "Too few people have rated yet to compare: at least {people} a version.",
     "trial_open": "The difference may be chance.",
     "trial_better": "{version} is liked more often, and not by chance.",
     "trial_worse": "{version} is liked less often, and not by chance.",
