@@ -16,7 +16,7 @@ from bot.marks import metadata, posted
 from bot.office import Office, RefusalError
 from bot.scorecards import ROLL_BACK, headline
 from bot.texts import Words
-from serving.card import Card
+from serving.card import Card, Verdict
 from serving.client import EngineUnavailable
 from serving.records import CopydeskError, Decision, Promotion
 from serving.store import BASE
@@ -59,7 +59,12 @@ class Approvals:
         words = await self._office.locales.words(user)
         about["live"] = await asyncio.to_thread(self._store.live)  # what the lead decides against
         others = await asyncio.to_thread(self._other_cards, about["version"], about["card"])
-        view = reason_view(callback_id, about, words, [headline(card, words) for card in others])
+        remarks = [words("also_scored", headline=headline(card, words)) for card in others]
+        scorecard = await asyncio.to_thread(self._store.scorecard, about["card"])
+        card = await asyncio.to_thread(self._announcements.card_of, scorecard)
+        if callback_id == APPROVE_VIEW and card and card.verdict is not Verdict.PASS:
+            remarks.insert(0, words("approve_against", headline=headline(card, words)))
+        view = reason_view(callback_id, about, words, remarks)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
 
     def _require_lead(self, user: str) -> None:
@@ -149,8 +154,8 @@ class Approvals:
         self._office.work.start(self.tell())
 
 
-def reason_view(callback_id: str, about: JSON, words: Words, others: Sequence[str] = ()) -> JSON:
-    """Asks why. `others` are the headlines of the version's scorecards on other suites."""
+def reason_view(callback_id: str, about: JSON, words: Words, remarks: Sequence[str]) -> JSON:
+    """Asks why. `remarks` are what the version's scorecards say."""
     kind = "approve" if callback_id == APPROVE_VIEW else "reject"
     what = [words(f"{kind}_what", version=about["version"], live=words.version(about["live"]))]
     element = {"type": "plain_text_input", "action_id": "reason", "multiline": True, "max_length": 1000}
@@ -162,7 +167,7 @@ def reason_view(callback_id: str, about: JSON, words: Words, others: Sequence[st
         "submit": plain(words(kind)),
         "close": plain(words("cancel")),
         "blocks": [
-            section("\n".join([*what, *[words("also_scored", headline=other) for other in others]])),
+            section("\n".join([*what, *remarks])),
             {
                 "type": "input",
                 "block_id": "reason",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from bot.markup import escape, shown
 from bot.texts import Words
+from serving.client import Sampling
+from serving.prompt import length_of
 from serving.records import Brief, Draft, Requirements, Task
 
 JSON = dict[str, Any]
@@ -49,19 +50,14 @@ def copy_block(text: str) -> JSON:
     return {"type": "markdown", "text": shown(text)}
 
 
-def length_of(text: str, language: str) -> int:
-    """Words, or Han characters for Chinese."""
-    return len(re.findall(r"[\u4e00-\u9fff]", text)) if language == "zh" else len(text.split())
-
-
 def size_of(text: str, language: str, words: Words) -> str:
     return words(f"size_{language}", n=length_of(text, language))
 
 
 def draft_footer(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
     """What stands under a draft: who wrote it, how long it is, and what a person can do about it."""
-    kind = "brief_understood" if brief.task.requirements.product else "brief_verbatim"
-    line = " · ".join((words.version(draft.version), size_of(draft.text, brief.task.language, words), words(kind)))
+    line = " · ".join((words.version(draft.version), size_of(draft.text, brief.task.language, words)))
+    line += "".join(f" · {remark}" for remark in _remarks(draft, brief, words))
     feedback = {
         "type": "feedback_buttons",
         "action_id": FEEDBACK,
@@ -76,6 +72,20 @@ def draft_footer(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
             button(words("again"), AGAIN, str(draft.id)),
         ),
     ]
+
+
+def _remarks(draft: Draft, brief: Brief, words: Words) -> list[str]:
+    """What a person should know before they use the draft."""
+    requirements, remarks = brief.task.requirements, []
+    if requirements.length:
+        low, high = requirements.length
+        if not low <= length_of(draft.text, brief.task.language) <= high:
+            remarks.append(words("size_asked", low=low, high=high))
+    if draft.completion_tokens >= Sampling().max_tokens:
+        remarks.append(words("cut_off"))
+    if not requirements.product:
+        remarks.append(words("brief_verbatim"))
+    return remarks
 
 
 def draft_blocks(draft: Draft, brief: Brief, words: Words) -> list[JSON]:

@@ -13,7 +13,16 @@ from bot.drafts import Drafts
 from bot.marks import metadata
 from bot.markup import plain_of
 from bot.office import Office
-from bot.parsing import DEFAULT_EMOJI, DEFAULT_LENGTH, MAX_LENGTH, language_of, phrases_of, points_of, task_from
+from bot.parsing import (
+    DEFAULT_EMOJI,
+    DEFAULT_LENGTH,
+    MAX_LENGTH,
+    language_of,
+    phrases_of,
+    points_of,
+    says_nothing,
+    task_from,
+)
 from bot.texts import Words
 from serving.prompt import task_of
 from serving.records import CATEGORIES, Brief, Requirements, Task
@@ -42,16 +51,21 @@ class Briefs:
     async def _asked(self, text: str, user: str, channel: str, thread_ts: str, event_id: str) -> None:
         text = plain_of(text)
         words = await self._office.locales.words(user)
-        if not text:
+        task = task_from(text)
+        if not text or says_nothing(text):
             if await asyncio.to_thread(self._office.store.first_sight, event_id):
                 await self._tell(channel, thread_ts, words("help"), help_blocks(channel, words))
         elif len(text) > LONGEST_BRIEF:
             if await asyncio.to_thread(self._office.store.first_sight, event_id):
                 await self._tell(channel, thread_ts, _too_long(text, words))
+        elif not task.requirements.product and await asyncio.to_thread(
+            self._office.store.has_requests, channel, thread_ts
+        ):
+            if await asyncio.to_thread(self._office.store.first_sight, event_id):
+                labels = {name: words(name) for name in ("correct", "again", "change")}
+                await self._tell(channel, thread_ts, words("no_rewrite", **labels))
         else:
-            await self._drafts.accept(
-                task_from(text), user=user, channel=channel, thread_ts=thread_ts, event_id=event_id
-            )
+            await self._drafts.accept(task, user=user, channel=channel, thread_ts=thread_ts, event_id=event_id)
 
     async def _tell(self, channel: str, thread_ts: str, text: str, blocks: list[JSON] | None = None) -> None:
         await self._office.slack.chat_postMessage(

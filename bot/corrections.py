@@ -19,6 +19,7 @@ from serving.records import CopydeskError, Correction, Draft
 CORRECT_VIEW = "correct_view"
 SHORTCUT = "correct_draft"
 INPUT_LIMIT = 3000  # of a plain_text_input
+MOSTLY_NEW = 0.5  # a correction less like its draft is shown whole
 
 
 class Corrections:
@@ -46,7 +47,8 @@ class Corrections:
 
     async def _open(self, body: JSON, draft: Draft, thread_ts: str) -> None:
         words = await self._office.locales.words(body["user"]["id"])
-        view = correct_view(draft, thread_ts, words)
+        earlier = await asyncio.to_thread(self._store.corrections, draft.id)
+        view = correct_view(draft, thread_ts, words, earlier[-1].text if earlier else draft.text)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
 
     async def submitted(self, ack: AsyncAck, body: JSON, view: JSON) -> None:
@@ -87,6 +89,11 @@ def pieces_of(text: str) -> list[str]:
     return re.findall(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+\s*|\s+", text)
 
 
+def likeness(before: str, after: str) -> float:
+    """The share of words, or of Han characters, that two texts have in common in the same order: 0 to 1."""
+    return difflib.SequenceMatcher(None, pieces_of(before), pieces_of(after), autojunk=False).ratio()
+
+
 def difference(before: str, after: str) -> str:
     """What changed as Markdown: what went is struck out, what came is bold."""
     old, new = pieces_of(before), pieces_of(after)
@@ -113,6 +120,8 @@ def changed_blocks(draft: Draft, correction: Correction, words: Words) -> list[J
     changes = difference(draft.text, correction.text)
     if len(changes) > 10_000:
         changes = markdown(correction.text[:1800]) + " …"
+    elif likeness(draft.text, correction.text) < MOSTLY_NEW:
+        changes = markdown(correction.text)  # struck-out words between new ones would hide both
     return [
         section(words("corrected", user=correction.user)),
         {"type": "markdown", "text": changes},
@@ -120,9 +129,8 @@ def changed_blocks(draft: Draft, correction: Correction, words: Words) -> list[J
     ]
 
 
-def correct_view(draft: Draft, thread_ts: str, words: Words) -> JSON:
-    """The draft in a modal, in several inputs where it is longer than one takes."""
-    text = draft.text
+def correct_view(draft: Draft, thread_ts: str, words: Words, text: str) -> JSON:
+    """The draft as it reads now, in several inputs where it is longer than one takes."""
     parts = [text[i : i + INPUT_LIMIT] for i in range(0, max(1, len(text)), INPUT_LIMIT)]
     inputs = [
         {
@@ -135,7 +143,7 @@ def correct_view(draft: Draft, thread_ts: str, words: Words) -> JSON:
                 "multiline": True,
                 **({"initial_value": part} if part else {}),
             },
-            "optional": True,
+            "optional": len(parts) > 1,  # a part may go; Slack asks for a text that is the only one
         }
         for number, part in enumerate(parts)
     ]

@@ -130,6 +130,7 @@ async def run_demo(settings: Settings, *, stay: bool, port: int) -> None:
                 if stay:
                     console.print(f"The desk stays up at [bold]{sandbox.url}[/bold] — Ctrl-C ends it.")
                     await asyncio.wait({service, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                    console.print(f"The desk ends. The day is in {home}; make demo begins a new one.")
         finally:
             stop.set()
             for task in (playing, watching, stopped):

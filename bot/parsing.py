@@ -12,6 +12,7 @@ DEFAULT_LENGTH = {"en": (25, 45), "zh": (50, 80)}
 DEFAULT_EMOJI = (0, 0)
 HAN_SHARE = 0.3  # of the letters; from so many on a text is Chinese
 MAX_LENGTH = 1000
+LONGEST_WORD = 40  # characters
 
 _LABELS = {
     "product": ("product", "产品", "品名", "商品"),
@@ -51,6 +52,26 @@ _PRODUCT_ZH = re.compile(
     r"(?:文案|推广语|广告语|广告词|广告|介绍)"
 )
 _FOR_ZH = re.compile(r"(?:为|给|帮)[「《“\"]?(.+?)[」》”\"]?(?=写|来|拟|做|出)")
+
+
+_ASKING_ZH = re.compile(r"^(?:请|麻烦|能不能|可以)*(?:帮|给|替|为)(?:我们?|咱们?|忙)")
+_TONE_ZH = re.compile(r"^(?:要|更|再)?(\S{1,6}?)(?:一点|一些|点|些)儿?$")
+_ABOUT_ZH = re.compile(r"^(?:介绍|推广|宣传|推荐)(?:一下|下)?(.{2,30})$")
+_LINE_ZH = re.compile(r"^(?:请)?(?:写|来|要|做|拟)(?:一|几|两|三|\d)?[段条句篇个则份]?话?$")
+# Where a text is to appear, and what it is for: no product.
+_PLACE_ZH = re.compile(
+    r"^(?:小红书|朋友圈|公众号|抖音|快手|微博|淘宝|天猫|京东|电商|短视频|直播|种草|带货|促销|推广|详情页|的)+$"
+)
+_GREETING = re.compile(
+    r"(?:hi|hello|hey|thanks|thank you|help|test|good (?:morning|afternoon|evening)|你好|您好|在吗|谢谢|帮助|测试)\W*",
+    re.I,
+)
+
+
+def says_nothing(text: str) -> bool:
+    """A greeting, or a single word: nothing to write about."""
+    han = re.findall(r"[\u4e00-\u9fff]", text)
+    return bool(_GREETING.fullmatch(text)) or (len(text) < LONGEST_WORD and len(text.split()) < 2 and len(han) < 3)
 
 
 def language_of(text: str) -> str:
@@ -236,8 +257,11 @@ def _english(text: str, found: _Found) -> None:
 
 def _chinese(text: str, found: _Found) -> None:
     rest: list[str] = []
-    for clause in re.split(r"[，。；！？,;!?\n]", text):
+    placed = False  # the text names a place for the copy, and the product in another clause
+    for clause in re.split(r"[，。；！？,;!?\n]", _ASKING_ZH.sub("", text.strip())):
         clause = clause.strip()
+        if _LINE_ZH.match(clause):
+            continue
         if avoid := re.search(
             r"(?:不要说|不能说|别说|不要出现|不得出现|避免(?:使用|出现)?|不要提到?|别提|禁用)(.+)$", clause
         ):
@@ -263,11 +287,23 @@ def _chinese(text: str, found: _Found) -> None:
             named = asked[1].strip() if asked.re is _PRODUCT_ZH else ""
             whom = _FOR_ZH.search(clause)
             found.product = named or (whom[1].strip() if whom else "")
+            if _PLACE_ZH.match(found.product):
+                found.product, placed = "", True
+                continue
             if named and whom:
                 found.audience = found.audience or whom[1].strip()
             continue
         if audience := re.match(r"(?:给|面向|针对|目标人群是?|受众是?|适合)(.+?)(?:看|用)?的?$", clause):
             found.audience = found.audience or audience[1]
+            continue
+        if not found.product and (about := _ABOUT_ZH.match(clause)):
+            found.product = about[1]
+            continue
+        if not found.tone and (tone := _TONE_ZH.match(clause)):
+            found.tone = tone[1]
+            continue
+        if placed and not found.product and clause:
+            found.product = clause
             continue
         clause = re.sub(r"^(?:卖点|特点|主打|突出|强调)(?:是|有|：|:)?", "", clause).strip()
         if clause:

@@ -58,7 +58,9 @@ class Ratings:
         """Thank for a 👍, ask why after a 👎; only the person sees it."""
         words = await self._office.locales.words(user)
         if verdict is Verdict.UP:
-            await self._office.whisper(channel, user, words("thanks_up"), thread_ts=thread_ts)
+            corrected = await asyncio.to_thread(self._store.corrections, draft_id)
+            thanks = words("thanks_up_corrected" if corrected else "thanks_up")
+            await self._office.whisper(channel, user, thanks, thread_ts=thread_ts)
         else:
             blocks = reason_blocks(draft_id, words)
             await self._office.whisper(channel, user, words("why_down"), thread_ts=thread_ts, blocks=blocks)

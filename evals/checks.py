@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from evals import text as reading
+from serving.prompt import length_of
 from serving.records import Requirements, Task
 
 DATA = Path(__file__).parent / "data"
@@ -223,7 +224,7 @@ def length(text: _Text, task: Task) -> str | None:
     if task.requirements.length is None:
         return None
     low, high = task.requirements.length
-    count = reading.han(text.comparable) if task.language == "zh" else reading.length(text.raw, "en")
+    count = reading.han(text.comparable) if task.language == "zh" else length_of(text.raw, "en")
     if low <= count <= high:
         return ""
     return _say(task, "short" if count < low else "long", count=count, low=low, high=high)

@@ -91,7 +91,7 @@ def compare(store: Store, first: Scorecard, second: Scorecard, suites: Path) -> 
             _rate(side, _excellent),
             _rate(side, _meets),
             score,
-            statistics.bootstrap(chances(briefs, k), seed) if briefs else None,
+            statistics.bootstrap_share(chances(briefs, k), seed) if briefs else None,
         )
         for scorecard, side, score, briefs in zip((first, second), followed, bleu, stable, strict=True)
     ]

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from evals import metrics, stability, statistics, style
-from evals import text as reading
 from evals.checks import Grade, Score, claims_in, loose, score
 from evals.overlap import Overlap, Reading, overlap, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
@@ -27,6 +26,7 @@ from serving.card import (
     Verdict,
     WorstSample,
 )
+from serving.prompt import length_of
 from serving.records import Sample
 
 BAR = 0.8  # the share of excellent samples that the gate asks for
@@ -122,7 +122,7 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: Human) ->
         metrics=_metrics(following, human),
         pass_k=stability.pass_curve(briefs, plan.repeats, plan.seed),
         briefs=briefs,
-        mean_length=fmean(reading.length(one.text, language) for one in following),
+        mean_length=fmean(length_of(one.text, language) for one in following),
         forbidden_claims=sum(bool(one.score.claim) for one in graded),
         samples=len(graded),
         tokens=sum(int(sample.score.get("tokens", 0)) for sample in used),

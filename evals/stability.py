@@ -10,12 +10,12 @@ from itertools import combinations
 from math import comb
 from statistics import fmean, pstdev
 
-from evals import text as reading
 from evals.checks import Score
 from evals.metrics import chrf
-from evals.statistics import bootstrap
+from evals.statistics import bootstrap_share
 from evals.suite import Item
 from serving.card import BriefStability, Estimate
+from serving.prompt import length_of
 
 TOO_SIMILAR = 0.9  # mean pairwise chrF above which repeats are nearly one text
 
@@ -28,7 +28,7 @@ def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -
         scores: what the checks say of each.
     """
     similar = [chrf(one, other) for one, other in combinations(texts, 2)] or [1.0]
-    lengths = [reading.length(text, item.task.language) for text in texts]
+    lengths = [length_of(text, item.task.language) for text in texts]
     met = sum(score.meets for score in scores)
     return BriefStability(
         item_id=item.id,
@@ -50,4 +50,4 @@ def chances(briefs: Sequence[BriefStability], k: int) -> list[float]:
 
 def pass_curve(briefs: Sequence[BriefStability], repeats: int, seed: int) -> tuple[Estimate, ...]:
     """pass^1 … pass^repeats, with intervals from drawing whole briefs."""
-    return tuple(bootstrap(chances(briefs, k), seed) for k in range(1, repeats + 1))
+    return tuple(bootstrap_share(chances(briefs, k), seed) for k in range(1, repeats + 1))

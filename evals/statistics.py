@@ -12,7 +12,7 @@ from serving.card import Difference, Estimate
 from serving.counts import sign_test as mcnemar  # on the briefs that changed
 from serving.counts import wilson
 
-__all__ = ["bootstrap", "by_brief", "mcnemar", "paired_bleu", "paired_rates", "pass_k", "wilson"]
+__all__ = ["bootstrap", "bootstrap_share", "by_brief", "mcnemar", "paired_bleu", "paired_rates", "pass_k", "wilson"]
 
 RESAMPLES = 2000
 
@@ -37,6 +37,14 @@ def bootstrap(clusters: Sequence[float], seed: int) -> Estimate:
     low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     mean = float(values.mean())
     return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+
+
+def bootstrap_share(clusters: Sequence[float], seed: int) -> Estimate:
+    """`bootstrap` of values from 0 to 1. Where all are 0 or all are 1, draws would claim certainty: then Wilson's."""
+    if clusters and (not any(clusters) or all(value == 1 for value in clusters)):
+        rate = wilson(round(sum(clusters)), len(clusters))
+        return Estimate(rate.share, rate.low, rate.high)
+    return bootstrap(clusters, seed)
 
 
 def paired_rates(candidate: Sequence[bool], live: Sequence[bool], seed: int) -> Difference:

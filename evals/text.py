@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import regex
 
+from serving.prompt import HAN
+
 _SAME = str.maketrans(
     {
         **dict.fromkeys("‘’‚‛′＇`´", "'"),
@@ -16,7 +18,6 @@ _SAME = str.maketrans(
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0f", ""),
     }
 )
-_HAN = regex.compile(r"\p{Han}")
 _LATIN_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’\-]*")
 _GRAPHEME = regex.compile(r"\X")
 # Text symbols such as ™ and © are pictographs only when U+FE0F asks for it.
@@ -47,15 +48,8 @@ def tokens(text: str) -> list[str]:
     return [str(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
 
 
-def length(text: str, language: str) -> int:
-    """Words for English (what white space separates and holds a letter or digit), Han characters for Chinese."""
-    if language == "zh":
-        return len(_HAN.findall(unicodedata.normalize("NFKC", text)))
-    return sum(word[0].isalnum() or any(map(str.isalnum, word)) for word in text.split())
-
-
 def han(text: str) -> int:
-    return 0 if text.isascii() else len(_HAN.findall(text))
+    return 0 if text.isascii() else len(HAN.findall(text))
 
 
 def latin_words(text: str) -> list[str]:

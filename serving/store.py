@@ -200,6 +200,9 @@ class Store:
         with self.transaction() as db:
             db.execute("UPDATE requests SET thread_ts = ? WHERE id = ?", [thread_ts, request_id])
 
+    def has_requests(self, channel: str, thread_ts: str) -> bool:
+        return bool(self.rows("SELECT 1 FROM requests WHERE channel = ? AND thread_ts = ? LIMIT 1", channel, thread_ts))
+
     def known_replies(self, channel: str) -> set[str]:
         """The messages of a channel that belong to a request."""
         rows = self.rows("SELECT reply_ts FROM requests WHERE channel = ? AND reply_ts IS NOT NULL", channel)
@@ -610,9 +613,8 @@ class Store:
         with self.transaction() as db:
             live, by = _live(db)
             if expected_live is not None and live != expected_live:
-                raise CopydeskError(
-                    f"{by} made {live} live meanwhile; compare again.", code="live_changed", live=live, user=by
-                )
+                code = "rolled_back_already" if decision is Decision.ROLLED_BACK else "live_changed"
+                raise CopydeskError(f"{by} made {live} live meanwhile; compare again.", code=code, live=live, user=by)
             if decision is not Decision.ROLLED_BACK:
                 rows = list(
                     db.query(

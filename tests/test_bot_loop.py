@@ -42,7 +42,7 @@ async def test_a_chinese_reader_is_answered_in_chinese(tmp_path: Path) -> None:
         it.engine.default = Answer(("云朵保温杯，", "保温12小时，", "一键开盖。", "今天就带上它。"))
         ts = await it.liwei.say(it.liwei.dm, BRIEF_ZH)
         draft = await it.draft(it.liwei, it.liwei.dm, ts)
-        assert "基础模型 · 19 字 · 已读懂需求" in json.dumps(draft["blocks"], ensure_ascii=False)
+        assert "基础模型 · 19 字 · 要求 48–72" in json.dumps(draft["blocks"], ensure_ascii=False)
         await it.liwei.react(it.liwei.dm, draft["ts"], "+1")
         await it.sandbox.socket_mode.settle()
         assert [(r.verdict, r.source) for r in it.store.ratings()] == [(Verdict.UP, RatingSource.REACTION)]
@@ -167,7 +167,7 @@ async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_ve
         ts = await it.anna.mention("C_COPY", BRIEF)
         draft = await it.draft(it.anna, "C_COPY", ts)
         assert it.engine.asked[-1]["model"] == version.name
-        assert "copy-0001 · 8 words · brief understood" in json.dumps(draft["blocks"], ensure_ascii=False)
+        assert "copy-0001 · 8 words · asked: 24–36" in json.dumps(draft["blocks"], ensure_ascii=False)
         await it.mara.press("C_COPY", live["ts"], "roll_back")
         await it.mara.wait_message("C_COPY", lambda m: "base model is live again" in m["text"])
         assert it.store.live() == "base"

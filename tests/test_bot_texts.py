@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.blocks import draft_footer, reason_blocks
-from bot.corrections import difference
+from bot.corrections import changed_blocks, difference
 from bot.markup import markdown, plain_of, shown
-from bot.parsing import task_from
+from bot.parsing import says_nothing, task_from
 from bot.texts import TEXTS, Words
 from serving.card import Caveat, Reason, Verdict
 from serving.prompt import task_of
-from serving.records import Brief, CopydeskError, Draft, Requirements
+from serving.records import Brief, CopydeskError, Correction, Draft, Requirements
 
 
 def fields(text: str) -> set[str | None]:
@@ -102,6 +102,14 @@ def test_a_difference_strikes_what_went_and_marks_what_came() -> None:
                 must_not=("最好", "第一"),
             ),
         ),
+        (
+            "帮我写个小红书种草文案，便携榨汁杯，少女心一点",
+            Requirements(product="便携榨汁杯", tone="少女心", length=(50, 80), emoji=(0, 0), call_to_action=True),
+        ),
+        (
+            "写一句话，介绍青柠气泡水，20字以内",
+            Requirements(product="青柠气泡水", length=(12, 20), emoji=(0, 0), call_to_action=True),
+        ),
     ],
 )
 def test_a_brief_in_free_text_is_understood(text: str, requirements: Requirements) -> None:
@@ -113,12 +121,30 @@ def test_a_text_without_a_product_is_the_instruction() -> None:
     assert (task.instruction, task.requirements) == ("something nice, please", Requirements())
 
 
+@pytest.mark.parametrize(("text", "nothing"), [("Hello!", True), ("你好", True), ("lamp", True), ("保温杯文案", False)])
+def test_a_greeting_is_no_brief(text: str, nothing: bool) -> None:
+    assert says_nothing(text) is nothing
+
+
+def test_a_draft_says_where_it_is_not_as_asked() -> None:
+    brief = Brief(1, task_of(Requirements(product="Lamp", length=(16, 24)), "en"), "U", "C", "1.0", "now")
+    draft = Draft(7, 1, 1, "copy-0003", "One two three - four.", "C", "2.0", 1, 256, None, 1.0, "now")
+    line = draft_footer(draft, brief, Words("en"))[0]["elements"][0]["text"]
+    assert line == "copy-0003 · 4 words · asked: 16–24 · cut off, it became too long"
+
+
+def test_a_correction_that_is_mostly_new_is_shown_whole() -> None:
+    draft = Draft(7, 1, 1, "base", "A lamp that shines on every page you read.", "C", "2.0", 1, 9, None, 1.0, "now")
+    correction = Correction(1, 7, "U", "Warm light, folds flat. Try it tonight.", 1, "now")
+    assert changed_blocks(draft, correction, Words("en"))[1]["text"] == "Warm light, folds flat. Try it tonight."
+
+
 def test_a_draft_names_its_version_and_offers_what_can_be_done() -> None:
     task = task_of(Requirements(product="Lamp"), "en")
     brief = Brief(1, task, "U", "C", "1.0", "now")
     draft = Draft(7, 1, 1, "copy-0003", "One two three.", "C", "2.0", 1, 1, None, 1.0, "now")
     context, feedback, buttons = draft_footer(draft, brief, Words("en"))
-    assert context["elements"] == [{"type": "mrkdwn", "text": "copy-0003 · 3 words · brief understood"}]
+    assert context["elements"] == [{"type": "mrkdwn", "text": "copy-0003 · 3 words"}]
     assert feedback["elements"] == [
         {
             "type": "feedback_buttons",

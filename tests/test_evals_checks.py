@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evals import text as reading
 from evals.checks import DATA, Grade, score
 from evals.lint import read_starter
-from serving.prompt import task_of
+from serving.prompt import length_of, task_of
 from serving.records import Requirements, Task
 
 MIST = Requirements(
@@ -181,8 +181,8 @@ def test_emoji_are_counted_as_people_see_them(text: str, count: int) -> None:
 
 
 def test_lengths_are_words_or_han_characters() -> None:
-    assert reading.length("- A 20-hour battery, yes. 🌿", "en") == 4
-    assert reading.length("iPhone 手机壳，很轻。", "zh") == 5
+    assert length_of("- A 20-hour battery, yes. 🌿", "en") == 4
+    assert length_of("iPhone 手机壳，很轻。", "zh") == 5
 
 
 REQUIREMENTS = st.builds(

@@ -7,6 +7,10 @@ TEXTS = {
         "For example: write a line for our Larkbeam desk lamp for students, warm light and folds flat, 30 words."
     ),
     "open_form": "Fill in a form",
+    "no_rewrite": (
+        "I cannot rewrite a draft by a reply. Under the draft, *{correct}* opens it for your own edit and *{again}* "
+        "writes another one; *{change}* beside my note changes the brief. For new copy, tell me what product it is for."
+    ),
     "understood": "Writing: {what}",
     "no_product": "I found no product name, so I write from your words as they are: “{text}”",
     "change": "Change",
@@ -69,7 +73,8 @@ TEXTS = {
     "base_model": "base model",
     "size_en": "{n} words",
     "size_zh": "{n} characters",
-    "brief_understood": "brief understood",
+    "size_asked": "asked: {low}–{high}",
+    "cut_off": "cut off, it became too long",
     "brief_verbatim": "written from your words",
     "good": "Good",
     "bad": "Not good",
@@ -89,6 +94,7 @@ TEXTS = {
     ),
     # Ratings
     "thanks_up": "Thanks. This draft will be an example for the next round.",
+    "thanks_up_corrected": "Thanks. The corrected text is the example for the next round.",
     "why_down": "Thanks for telling. What is wrong with it? One tap:",
     "reason_off_brief": "Off brief",
     "reason_facts": "Wrong facts",
@@ -151,6 +157,7 @@ TEXTS = {
     "approve": "Approve",
     "reject": "Reject",
     "approve_what": "{version} will write the next draft instead of {live}. You can roll back at any time.",
+    "approve_against": "Its scorecard says: *{headline}*. You can approve it all the same; say why.",
     "also_scored": "It has another scorecard: *{headline}*.",
     "reject_what": "{version} stays out of service. What is live goes on.",
     "decision_reason": "Why? The team reads it.",
@@ -266,6 +273,7 @@ TEXTS = {
     "error_no_rating": "Your rating of this draft was taken back. Rate it again first.",
     "error_correction_empty": "Write the copy as it should read.",
     "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
+    "error_rolled_back_already": "Nothing was changed: {who} made {live} live meanwhile.",
     "error_live_changed": (
         "Nothing was changed: {who} made {live} live meanwhile. Look at the comparison again before you decide."
     ),

@@ -6,6 +6,10 @@ TEXTS = {
         "告诉我写什么：产品、给谁看、两三个卖点、大概多长。\n例如：给上班族写一段云朵保温杯的文案，卖点：保温12小时、一键开盖，60字左右。"
     ),
     "open_form": "填表单",
+    "no_rewrite": (
+        "我还不会按回复改稿。草稿下面，“{correct}”可以自己改，“{again}”会另写一版；我那条说明旁边的“{change}”可以改需求。"
+        "要写新的文案，请告诉我是什么产品。"
+    ),
     "understood": "正在写：{what}",
     "no_product": "没看出产品名，我就按你的原话写：“{text}”",
     "change": "修改",
@@ -66,7 +70,8 @@ TEXTS = {
     "base_model": "基础模型",
     "size_en": "{n} 个词",
     "size_zh": "{n} 字",
-    "brief_understood": "已读懂需求",
+    "size_asked": "要求 {low}–{high}",
+    "cut_off": "太长，被截断了",
     "brief_verbatim": "按原话写",
     "good": "不错",
     "bad": "不行",
@@ -79,6 +84,7 @@ TEXTS = {
     "no_draft": "这次没写成。把需求缩短再试；还不行就把这句话给管理员看：{detail}",
     # 评价
     "thanks_up": "谢谢！这一版会成为下一轮训练的范例。",
+    "thanks_up_corrected": "谢谢！下一轮训练的范例是改好的那一版。",
     "why_down": "谢谢告诉我。问题在哪？点一下就行：",
     "reason_off_brief": "没按需求",
     "reason_facts": "事实有误",
@@ -135,6 +141,7 @@ TEXTS = {
     "approve": "批准",
     "reject": "否决",
     "approve_what": "下一稿将由 {version} 代替 {live} 来写，随时可以回退。",
+    "approve_against": "它的评分卡结论是：*{headline}*。仍然可以批准，请写明原因。",
     "also_scored": "它还有一张评分卡：*{headline}*。",
     "reject_what": "{version} 不上线，现用版本照旧。",
     "decision_reason": "为什么？大家会看到。",
@@ -233,6 +240,7 @@ TEXTS = {
     "error_no_rating": "你对这一版的评价已撤回，请先重新评价。",
     "error_correction_empty": "请写上文案应有的样子。",
     "error_correction_same": "和原稿一样。请修改，或关掉这里点“不错”保留原稿。",
+    "error_rolled_back_already": "什么都没改：{who} 已经把现用版本换成了 {live}。",
     "error_live_changed": "什么都没改：{who} 刚刚把现用版本换成了 {live}。请再看一遍对比，然后决定。",
     "error_decided_already": "没有变化：{who} 已经对 {version} 做了决定。",
     "error_colleagues_only": "盲评由 <#{channel}> 的成员来做。请先加入频道，再点一次。",
