@@ -123,7 +123,10 @@ class Bot:
             log.error("A listener failed on %s", body.get("type") or body.get("command"), exc_info=error)
             await self._apologise(body, RefusalError("unexpected"))
             return None
-        log.warning("A listener could not do its work: %s", error)
+        if isinstance(error, CopydeskError) and error.code:
+            log.info("Refused: %s", error)
+        else:
+            log.warning("A listener could not do its work: %s", error)
         if isinstance(error, SlackApiError):
             error = CopydeskError(f"Slack: {code_of(error)}")
         await self._apologise(body, error)

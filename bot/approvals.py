@@ -18,7 +18,7 @@ from bot.scorecards import ROLL_BACK, headline
 from bot.texts import Words
 from serving.card import Card, Verdict
 from serving.client import EngineUnavailable
-from serving.records import CopydeskError, Decision, Promotion
+from serving.records import LANGUAGES, CopydeskError, Decision, Promotion
 from serving.store import BASE
 
 APPROVE_VIEW, REJECT_VIEW = "approve_view", "reject_view"
@@ -140,12 +140,20 @@ class Approvals:
             previous=words.version(promotion.previous),
             who=words.who(promotion.user),
         )
+        if promotion.decision is Decision.APPROVED:
+            for language in await asyncio.to_thread(self._unscored, promotion.version):
+                text += " " + words("not_scored_in", language=words(f"language_{language}"))
         blocks = [section(text)]
         if promotion.version != BASE:
             blocks.append(actions(button(words("roll_back"), ROLL_BACK, promotion.version)))
         await self._office.slack.chat_postMessage(
             channel=self._channel, text=text, blocks=blocks, metadata=metadata(LIVE, promotion=promotion.id)
         )
+
+    def _unscored(self, version: str) -> list[str]:
+        """Languages that people may ask for and no scorecard of the version is about."""
+        scored = {(card.body or {}).get("language", "en") for card in self._store.scorecards(version)}
+        return [language for language in LANGUAGES if language not in scored]
 
     async def roll_back_pressed(self, ack: AsyncAck, body: JSON) -> None:
         user, live = body["user"]["id"], body["actions"][0]["value"]

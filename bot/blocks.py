@@ -97,13 +97,13 @@ def said_of(requirements: Requirements, language: str, words: Words) -> list[str
     r = requirements
     phrases = [
         r.audience and words("for_audience", audience=escape(r.audience)),
-        r.selling_points and escape("; ".join(point[0] for point in r.selling_points)),
+        r.selling_points and escape(("；" if language == "zh" else "; ").join(point[0] for point in r.selling_points)),
         r.tone and words("tone_is", tone=escape(r.tone)),
         r.length and words(f"length_{language}", low=r.length[0], high=r.length[1]),
         r.format == "list" and words("as_list"),
         r.emoji and _emoji_said(r.emoji, words),
         r.call_to_action is not None and words("with_call" if r.call_to_action else "without_call"),
-        r.must_not and words("never", phrases=escape(", ".join(r.must_not))),
+        r.must_not and words("never", phrases=escape(("、" if language == "zh" else ", ").join(r.must_not))),
     ]
     return [str(phrase) for phrase in phrases if phrase]
 

@@ -46,7 +46,8 @@ out = Console()
 err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Passed = {"allow_extra_args": True, "ignore_unknown_options": True}
+# --help too: what knows the options explains them.
+Passed = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def main() -> None:
@@ -118,7 +119,7 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([asdict(finding) for finding in findings])
     else:
-        rows = [("ok" if f.ok else "look", f.what, f.found, f.next_step) for f in findings]
+        rows = [("ok" if f.ok else "look", f.what, f.found, "" if f.ok else f.next_step) for f in findings]
         _print_table(("", "what", "found", "next step"), rows, "")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
@@ -140,7 +141,7 @@ def trace(
 
 @round_app.command("run", context_settings=Passed)
 def round_run(context: typer.Context) -> None:
-    """Train a new version on the current pairs (options: python -m trainer run --help)."""
+    """Train a new version on the current pairs."""
     settings = read_settings()
     if settings.copydesk_ray_address:
         from serving import cluster
@@ -151,7 +152,7 @@ def round_run(context: typer.Context) -> None:
 
 @round_app.command("preview", context_settings=Passed)
 def round_preview(context: typer.Context) -> None:
-    """Show a pair as tokens, with those marked that are learned (options: python -m trainer preview --help)."""
+    """Show a pair as tokens, with those marked that are learned."""
     _delegate("trainer", "preview", *context.args)
 
 
@@ -207,7 +208,7 @@ def _eval(name: str, what: str) -> None:
     def run(context: typer.Context) -> None:
         _delegate("evals", name, *context.args)
 
-    eval_app.command(name, context_settings=Passed, help=f"{what} (options: python -m evals {name} --help).")(run)
+    eval_app.command(name, context_settings=Passed, help=f"{what}.")(run)
 
 
 _eval("run", "Score versions that have no scorecard")
@@ -261,7 +262,7 @@ def version_show(name: str, as_json: AsJson = False) -> None:
 
 @version_app.command("export", context_settings=Passed)
 def version_export(context: typer.Context) -> None:
-    """Write a version to a folder for the Hub, or merged (options: python -m trainer export --help)."""
+    """Write a version to a folder for the Hub, or merged."""
     _delegate("trainer", "export", *context.args)
 
 

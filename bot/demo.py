@@ -34,6 +34,7 @@ from bot.scorecards import APPROVE
 from bot.service import run_service
 from serving.card import Card, Estimate, Rate
 from serving.engine import until_signal
+from serving.jobs import Jobs
 from serving.model import base_model_path
 from serving.records import CopydeskError, Draft, RoundState
 from serving.settings import Settings
@@ -44,6 +45,7 @@ LEAD = "U_MARA"
 AT_ONCE = 4  # as many as a small team asks for at the same moment
 DRAFT_TIMEOUT_S = 240.0
 CARD_TIMEOUT_S = 60.0
+PROGRESS_S = 60.0
 POLL_S = 0.2
 MEMORY_POLL_S = 1.0
 
@@ -168,7 +170,11 @@ class Day:
         async with self._step("working day"):
             await self._working_day()
         async with self._step("round"):
-            await self._module("trainer", "run", "--json", "--language", "en")
+            telling = asyncio.create_task(self._tell_progress())
+            try:
+                await self._module("trainer", "run", "--json", "--language", "en")
+            finally:
+                telling.cancel()
         async with self._step("scorecards"):
             await self._module("evals", "run", "--json")
         async with self._step("approval"):
@@ -176,6 +182,16 @@ class Day:
         async with self._step("one more draft"):
             person = self.people.person("U_ANNA")
             self.last = await self._ask(person, scenes()[0], "mention")
+
+    async def _tell_progress(self) -> None:
+        """Now and then how far the round is; the channel on the page shows it too."""
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            if running := await asyncio.to_thread(Jobs(self.store).running):
+                job = running[1]
+                if job.steps and job.seconds_left is not None:
+                    minutes = max(1, round(job.seconds_left / 60))
+                    console.print(f"  round: {job.step / job.steps:.0%}, about {minutes} min left")
 
     @asynccontextmanager
     async def _step(self, name: str) -> AsyncIterator[None]:

@@ -13,6 +13,9 @@ from serving.records import Scorecard
 
 
 def print_list(cards: list[Scorecard]) -> None:
+    if not cards:
+        Console().print("There is no scorecard yet: copydesk eval run")
+        return
     columns = ("id", "version", "against", "suite", "verdict", "excellent", "all repeats meet", "BLEU", "when")
     table = Table(*columns, box=None)
     for row in cards:

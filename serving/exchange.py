@@ -21,6 +21,13 @@ MAX_CHARACTERS = 10_000
 HAN_SHARE = 0.3  # of the letters; from so many on a pair is Chinese
 FORMATS = ("csv", "jsonl", "alpaca")
 ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "alpaca"}
+IN_CHINESE = {
+    **dict.fromkeys(("需求", "指令", "任务"), "instruction"),
+    **dict.fromkeys(("输入", "补充"), "input"),
+    **dict.fromkeys(("文案", "输出"), "output"),
+    "语言": "language",
+    **dict.fromkeys(("类别", "品类"), "category"),
+}
 COLUMNS = ("instruction", "input", "output", "language", "category")
 # A spreadsheet runs a cell that opens with one of these as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -107,7 +114,8 @@ def language_of(text: str) -> str:
 def _format(path: Path, format: str | None) -> str:
     found = format or ENDINGS.get(path.suffix.lower(), "")
     if found not in FORMATS:
-        raise CopydeskError(f"{path.name}: the format is not known; name one of {', '.join(FORMATS)}.")
+        known = ", ".join(FORMATS)
+        raise CopydeskError(f"{path.name}: the format is not known; add --format with one of {known}.")
     return found
 
 
@@ -130,12 +138,16 @@ def _text(path: Path) -> str:
 def _read_csv(text: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(1 << 24)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, dialect=_dialect(text))
+    line = 1
     try:
         header = [(name or "").strip().casefold() for name in reader.fieldnames or ()]
+        if not header:
+            raise CopydeskError("The CSV is empty; its first line names instruction and output.")
+        header = [IN_CHINESE.get(name, name) for name in header]
         if missing := [name for name in ("instruction", "output") if name not in header]:
             raise CopydeskError(
                 f"The CSV has no column {' and no column '.join(missing)}; "
-                "its first line must name instruction, output, and if wanted input, language, category."
+                "its first line must name instruction (需求), output (文案), and if wanted input, language, category."
             )
         reader.fieldnames = header
         while True:
@@ -149,7 +161,9 @@ def _read_csv(text: str) -> Iterator[tuple[int, Any]]:
             else:
                 yield line, {name: _plain(value) for name, value in row.items() if value is not None}
     except csv.Error as error:
-        raise CopydeskError(f"The CSV breaks off at line {reader.line_num}: {error}.") from error
+        raise CopydeskError(
+            f"The CSV breaks off in the row that begins on line {line}: is a quotation mark left open there? ({error})"
+        ) from error
 
 
 def _dialect(text: str) -> type[csv.Dialect]:

@@ -671,7 +671,7 @@ _ROUNDS = "SELECT rounds.*, (SELECT count(*) FROM round_pairs WHERE round_id = r
 def _one(db: Database, sql: str, *values: Any, what: str = "The row") -> Row:
     row = next(iter(db.query(sql, list(values))), None)
     if row is None:
-        raise CopydeskError(f"{what} is gone.", code="gone")
+        raise CopydeskError(f"{what} is not there.", code="gone")
     return row
 
 

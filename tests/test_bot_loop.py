@@ -222,7 +222,7 @@ async def test_what_the_command_line_decided_is_told_once_also_after_a_kill(tmp_
             async with running(it):
                 said = await it.anna.wait_message("C_COPY", lambda m: offers(m, "roll_back"))
                 assert "copy-0001 is live" in said["text"]
-                assert "Approved by the command line." in said["text"]
+                assert said["text"].endswith("Approved by the command line. Nobody has scored it in Chinese.")
                 shown = await it.anna.wait_message(
                     "C_COPY", lambda m: m["ts"] == card["ts"] and not offers(m, "approve")
                 )

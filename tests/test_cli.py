@@ -99,7 +99,7 @@ def test_versions_are_listed_with_what_became_of_them(copydesk: Command, store: 
     [
         (("version", "promote", "copy-0009"), "There is no version copy-0009"),
         (("version", "rollback"), "nothing to roll back to"),
-        (("round", "show", "7"), "Round 7 is gone"),
+        (("round", "show", "7"), "Round 7 is not there"),
     ],
 )
 def test_what_does_not_exist_is_one_clear_line(copydesk: Command, arguments: tuple[str, ...], problem: str) -> None:

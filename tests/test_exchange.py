@@ -64,8 +64,18 @@ def test_a_csv_without_its_columns_says_which(tmp_path: Path) -> None:
         read_pairs(written(tmp_path, "a.csv", "prompt,completion\na,b\n"))
 
 
+def test_a_csv_with_chinese_column_names_is_read(tmp_path: Path) -> None:
+    (pair,) = read_pairs(written(tmp_path, "a.csv", "需求,文案\n写一句话介绍台灯。,暖光照着书页。\n")).pairs
+    assert (pair.task.instruction, pair.output, pair.task.language) == ("写一句话介绍台灯。", "暖光照着书页。", "zh")
+
+
+def test_an_empty_csv_says_what_its_first_line_is(tmp_path: Path) -> None:
+    with pytest.raises(CopydeskError, match="empty; its first line names"):
+        read_pairs(written(tmp_path, "a.csv", ""))
+
+
 def test_a_csv_that_breaks_off_in_a_quote_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(CopydeskError, match="breaks off at line"):
+    with pytest.raises(CopydeskError, match="breaks off in the row that begins on line"):
         read_pairs(written(tmp_path, "a.csv", 'instruction,output\nWrite.,"never closed\n'))
 
 
@@ -131,7 +141,7 @@ def test_alpaca_must_be_a_list(tmp_path: Path) -> None:
 
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", '{"instruction": "Write.", "output": "x"}')
-    with pytest.raises(CopydeskError, match="name one of csv, jsonl, alpaca"):
+    with pytest.raises(CopydeskError, match="add --format with one of csv, jsonl, alpaca"):
         read_pairs(path)
     assert len(read_pairs(path, "jsonl").pairs) == 1
     with pytest.raises(CopydeskError, match="cannot be read"):

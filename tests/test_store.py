@@ -159,7 +159,7 @@ def test_a_correction_that_says_nothing_is_refused(store: Store, text: str, prob
 
 def test_a_draft_that_is_gone_is_named(store: Store) -> None:
     for act in (lambda: store.draft(99), lambda: store.rate(99, "U", Verdict.UP)):
-        with pytest.raises(CopydeskError, match="Draft 99 is gone"):
+        with pytest.raises(CopydeskError, match="Draft 99 is not there"):
             act()
 
 

@@ -165,6 +165,7 @@ TEXTS = {
     "was_rejected": "{who} rejected {version} on {when} UTC.",
     "because": "“{reason}”",
     "command_line": "the command line",
+    "not_scored_in": "Nobody has scored it in {language}.",
     "now_live": "{version} is live: it writes the next draft. Before it was {previous}. Approved by {who}.",
     "roll_back": "Roll back",
     "rolled_back": "{version} is live again: {who} rolled {previous} back.",
@@ -259,14 +260,14 @@ TEXTS = {
     "home_title": "Copydesk",
     "home_live": "Drafts are written by {version}.",
     "home_counts": (
-        "Collected so far: {pairs} pairs, {ratings} ratings, {corrections} corrections. Waiting now: {waiting}."
+        "Collected so far: {pairs} examples, {ratings} ratings, {corrections} corrections. Being written: {waiting}."
     ),
     "home_card": "Newest scorecard: {verdict}",
     "no_card": "none yet",
     "prompts_title": "Try one of these",
     "prompt_1_title": "A line for a product",
     "prompt_1": "Write a line for our Larkbeam desk lamp for students, warm dimmable light and folds flat, 30 words",
-    "prompt_2_title": "A post without big words",
+    "prompt_2_title": "A post that avoids certain words",
     "prompt_2": "Write a post for Kettlewick oat bars for hikers, baked with honey, 40 words, avoid best or perfect",
     # When something fails
     "error_gone": "This draft is gone. Ask for a new one.",

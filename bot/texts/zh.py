@@ -149,6 +149,7 @@ TEXTS = {
     "was_rejected": "{who} 于 {when}（UTC）否决了 {version}。",
     "because": "“{reason}”",
     "command_line": "命令行",
+    "not_scored_in": "它还没有做过{language}评分。",
     "now_live": "{version} 已上线，下一稿由它来写。之前是 {previous}。批准人：{who}。",
     "roll_back": "回退",
     "rolled_back": "{version} 重新上线：{who} 回退了 {previous}。",
@@ -227,13 +228,13 @@ TEXTS = {
     # 主页
     "home_title": "Copydesk",
     "home_live": "现在由 {version} 写草稿。",
-    "home_counts": "目前收集了 {pairs} 对语料、{ratings} 次评价、{corrections} 次改稿；正在等待 {waiting} 份。",
+    "home_counts": "目前收集了 {pairs} 个范例、{ratings} 次评价、{corrections} 次改稿；正在写 {waiting} 份。",
     "home_card": "最新评分卡：{verdict}",
     "no_card": "还没有",
     "prompts_title": "可以这样试试",
     "prompt_1_title": "给产品写一段文案",
     "prompt_1": "给上班族写一段云朵保温杯的文案，卖点：保温12小时、一键开盖，60字左右",
-    "prompt_2_title": "不用大词的文案",
+    "prompt_2_title": "避开某些词的文案",
     "prompt_2": "为麦禾燕麦棒写一段文案，主打蜂蜜烘烤、方便携带，50字，不要说最好、第一",
     # 出错时
     "error_gone": "这一稿已经不在了，请重新提需求。",
