@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -13,6 +16,7 @@ from round_process import RECIPE, start, warm_server
 from tiny import EXACT, starter_data
 from transformers import PreTrainedTokenizerBase
 
+from serving.engine import has_cpu_build
 from serving.exchange import starter_pairs
 from serving.jobs import Jobs
 from serving.records import CopydeskError, RoundState, Split
@@ -23,6 +27,8 @@ from trainer import lora, rounds
 from trainer.checkpoint import Checkpoints, Moment
 from trainer.lora import Progress
 from trainer.rounds import run_round
+
+HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -301,3 +307,10 @@ def test_a_full_disk_is_told_before_anything_is_read(
     with pytest.raises(CopydeskError, match=r"A round needs .* GB of free disk"):
         run_round(desk, filled, EXACT)
     assert filled.rounds() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux only")
+def test_a_round_on_a_cpu_takes_what_the_engine_leaves() -> None:
+    code = "import os, trainer.__main__ as t; t._give_way(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parent)
+    assert done.stdout.strip() == str(has_cpu_build())
