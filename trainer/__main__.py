@@ -134,8 +134,8 @@ def _set_environment() -> None:
 
 
 def _give_way() -> None:
-    """On a CPU the round takes what the engine leaves. Each product of the engine waits for its slowest thread: beside a
-    round of equal rank a draft came at one token a second (docs/performance.md). Threads inherit this.
+    """On a CPU the round takes what the engine leaves. The engine waits for the slowest of its threads: beside a round
+    of equal rank a draft came at one token a second (docs/performance.md). Threads inherit this.
     """
     if has_cpu_build() and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
