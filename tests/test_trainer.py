@@ -144,55 +144,6 @@ def test_a_larger_base_learns_at_a_lower_rate() -> None:
 # Fitting
 
 
-def loss_and_gradients(
-    tiny_model: Path, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
-) -> tuple[float, dict[str, torch.Tensor]]:
-    model = lora.load_model(str(tiny_model), recipe)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # zero at first, which would hide what reaches lora_A
-            parameter.data.normal_(std=0.05, generator=generator)
-    loss = lora.summed_loss(model, list(starter_data(tokenizer).rows), recipe, pad=2)
-    loss.backward()
-    return loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-def test_every_batching_gives_the_loss_and_gradients_of_the_plain_model(
-    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    found = {
-        batching: loss_and_gradients(tiny_model, tokenizer, replace(EXACT, batching=batching))
-        for batching in ("padded", "bucketed", "packed")
-    }
-    loss, gradients = found["padded"]
-    assert len(gradients) == 2 * 2 * len(DEFAULT.targets)
-    for other_loss, other_gradients in found.values():
-        assert other_loss == pytest.approx(loss, rel=1e-5)
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(other_gradients[name], gradient, rtol=1e-4, atol=1e-4)
-
-
-def test_the_loss_is_that_of_transformers_on_the_answer_alone(
-    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    data = starter_data(tokenizer, 1)
-    (row,) = data.rows
-    ours = lora.summed_loss(lora.load_model(str(tiny_model), EXACT), [row], EXACT, pad=2).item()
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    theirs = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item()
-    assert ours / data.answer_tokens == pytest.approx(theirs, rel=1e-4)
-
-
-def test_a_pair_in_a_packed_row_does_not_see_its_neighbours(
-    tiny_model: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    model = lora.load_model(str(tiny_model), EXACT)
-    one, two, three, *_ = starter_data(tokenizer).rows
-    together = lora.summed_loss(model, [one, two, three], EXACT, pad=2).item()
-    alone = sum(lora.summed_loss(model, [row], EXACT, pad=2).item() for row in (one, two, three))
-    assert together == pytest.approx(alone, rel=1e-5)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_adapter(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase, precision: str

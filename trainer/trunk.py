@@ -2,12 +2,13 @@
 
 Projections that read the same input are one matrix product, forward and backward, and it adds onto what lies there
 already, so that the adapter's part costs no pass over memory of its own. Between the products stand trainer.kernels.
+What several rows begin with goes through the products once (trainer.prefixes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.attention import Segments, segments_attended
 from trainer.dataset import IGNORED
 from trainer.kernels import add_norm, gated, loss_and_gradient, rotate
+from trainer.prefixes import Prefixes
 
 Row = dict[str, list[int]]
 
@@ -108,8 +110,23 @@ class _Adapted(torch.autograd.Function):
         return grad_x, through.t() @ x, grad.t() @ inner, None
 
 
+class Packed(NamedTuple):
+    """Rows end to end, as every layer sees them.
+
+    Attributes:
+        cos, sin: rotary positions, [tokens, head size].
+        kept: tokens whose successor is to be predicted, [kept].
+    """
+
+    prefixes: Prefixes
+    segments: Segments
+    cos: Tensor
+    sin: Tensor
+    kept: Tensor
+
+
 class Layer:
-    """One decoder layer over segments that lie end to end."""
+    """One decoder layer over rows that lie end to end."""
 
     def __init__(self, layer: torch.nn.Module, epsilon: float) -> None:
         own = cast(Any, layer)
@@ -123,19 +140,24 @@ class Layer:
         self.down = Projection([mlp.down_proj])
 
     def __call__(
-        self, hidden: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, segments: Segments, kept: Tensor | None
+        self, hidden: Tensor, delta: Tensor | None, packed: Packed, *, last: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The residual stream [tokens, hidden size], and what is to be added to it next.
+        """The residual stream [nodes, hidden size], and what is to be added to it next.
 
         Args:
             delta: what the layer before adds.
-            kept: positions that anybody looks at afterwards; None keeps all.
+            last: return the states of `packed.kept` alone, [kept, hidden size]; nobody looks at others.
         """
         hidden, x = add_norm(hidden, delta, self.norms[0], self.epsilon)
         query, key, _ = (size // self.size for size in self.qkv.sizes)
-        mixed = segments_attended(*rotate(self.qkv(x), cos, sin, (query, key), self.size), segments).flatten(1)
-        if kept is not None:
-            mixed, hidden = mixed.index_select(0, kept), hidden.index_select(0, kept)
+        qkv = packed.prefixes.spread(self.qkv(x))
+        parts = rotate(qkv, packed.cos, packed.sin, (query, key), self.size)
+        mixed = segments_attended(*parts, packed.segments).flatten(1)
+        if last:
+            mixed = mixed.index_select(0, packed.kept)
+            hidden = hidden.index_select(0, packed.prefixes.nodes[packed.kept])
+        else:
+            mixed = packed.prefixes.gathered(mixed)
         hidden, x = add_norm(hidden, self.out(mixed), self.norms[1], self.epsilon)
         return hidden, self.down(gated(self.gate_up(x)))
 
@@ -165,7 +187,7 @@ class Trunk:
     def loss(self, rows: Sequence[Row], longest: int) -> Tensor:
         """Cross-entropy summed over the answer tokens of some pairs, none of which is longer than `longest`."""
         device = self.head.device
-        ids = torch.tensor([token for row in rows for token in row["input_ids"]])
+        prefixes = Prefixes.of([row["input_ids"] for row in rows])
         # What follows a position is what it must predict; a pair's first label is IGNORED, so none predicts the next.
         labels = torch.tensor([*(label for row in rows for label in row["labels"]), IGNORED][1:])
         lengths = [len(row["input_ids"]) for row in rows]
@@ -174,23 +196,23 @@ class Trunk:
         if device.type == "cuda":
             segments = segments._replace(lengths=())
         kept = (labels != IGNORED).nonzero()[:, 0]
-        ids, positions, kept, targets = (_moved(part, device) for part in (ids, positions, kept, labels[kept]))
-        hidden = self.hidden(ids, positions, segments, kept)
+        targets, kept, positions = (_moved(part, device) for part in (labels[kept], kept, positions))
+        prefixes = Prefixes(*(_moved(part, device) for part in prefixes))
+        hidden = self.body.embed_tokens(prefixes.ids)
+        cos, sin = (part[0] for part in self.body.rotary_emb(hidden[None], positions[None]))
+        hidden = self.hidden(hidden, Packed(prefixes, segments, cos, sin, kept))
         loss: Tensor = _SummedLoss.apply(hidden, self.head, targets)
         return loss
 
-    def hidden(self, ids: Tensor, positions: Tensor, segments: Segments, kept: Tensor) -> Tensor:
-        """The normed hidden states at some positions, [kept, hidden size]. ids and positions: [tokens]."""
-        hidden: Tensor = self.body.embed_tokens(ids)
-        cos, sin = (part[0] for part in self.body.rotary_emb(hidden[None], positions[None]))
+    def hidden(self, hidden: Tensor, packed: Packed) -> Tensor:
+        """From embedded tokens, [nodes, hidden size], to normed states of those that are kept, [kept, hidden size]."""
         delta: Tensor | None = None
         for layer in self.layers:
-            # Nobody looks at the prompt's outputs of the last layer, so they are not computed.
-            arguments = (cos, sin, segments, kept if layer is self.layers[-1] else None)
+            last = layer is self.layers[-1]
             if self.checkpointed:
-                hidden = cast(Tensor, checkpoint(_summed, layer, hidden, *arguments, use_reentrant=False))
+                hidden = cast(Tensor, checkpoint(_summed, layer, hidden, packed, last, use_reentrant=False))
             else:
-                hidden, delta = layer(hidden, delta, *arguments)
+                hidden, delta = layer(hidden, delta, packed, last=last)
         return add_norm(hidden, delta, self.body.norm.weight, self.epsilon)[1]
 
 
@@ -199,8 +221,8 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _summed(layer: Layer, hidden: Tensor, *arguments: Any) -> Tensor:
-    hidden, delta = layer(hidden, None, *arguments)
+def _summed(layer: Layer, hidden: Tensor, packed: Packed, last: bool) -> Tensor:
+    hidden, delta = layer(hidden, None, packed, last=last)
     return hidden + delta
 
 
