@@ -7,7 +7,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --ove
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check chaos pictures bench-evals bench-cluster bench-crowd bench-train bench-serving lock clean
+.PHONY: help install demo up test check chaos pictures bench-evals bench-cluster bench-crowd bench-train bench-serving bench-beside lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ bench-train: install  ## how fast a round is: the article's recipe, TRL and ours
 
 bench-serving: install  ## how fast versions are served and swapped, as JSON lines (starts an engine)
 	@$(BIN)/python -m serving.bench
+
+bench-beside: install  ## a draft while a round trains on the same cores, as JSON lines (starts an engine)
+	@$(BIN)/python -m serving.beside_bench
 
 bench-crowd: install  ## a thousand requests at once before a double of the engine, as JSON
 	@$(BIN)/python tests/crowd.py

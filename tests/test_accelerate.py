@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 from safetensors.torch import load_file
-from tiny import EXACT, choices, dpo, judged, kto, starter_data
+from tiny import EXACT, choices, dpo, judged, kto, objective, starter_data
 from transformers import AutoTokenizer
 
 from serving.settings import Settings
@@ -33,11 +33,11 @@ RECIPES = {
 
 def fitted(model_path: Path, recipe: Recipe, group: Group) -> tuple[lora.Fit, dict[str, torch.Tensor]]:
     tokenizer = AutoTokenizer.from_pretrained(model_path)
-    model = lora.load_model(str(model_path), recipe)
+    ours = objective(model_path, recipe)
     of = judged() if recipe.name == "kto" else choices()
-    stage = preference_stage(model, of, recipe, tokenizer, group, 1) if recipe.preference else None
-    found = lora.fit(model, starter_data(tokenizer), recipe, 2, group=group, then=stage)
-    return found, {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    stage = preference_stage(ours, of, tokenizer, group, 1) if recipe.preference else None
+    found = lora.fit(ours, starter_data(tokenizer), group=group, then=stage)
+    return found, {name: p.detach() for name, p in ours.model.named_parameters() if p.requires_grad}
 
 
 def one_process(rank: int, size: int, model_path: Path, out: Path) -> None:

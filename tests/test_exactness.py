@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import EXACT, starter_data
+from tiny import EXACT, objective, starter_data
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from trainer import lora
 from trainer.dataset import IGNORED
+from trainer.objective import Objective
 from trainer.prefixes import Prefixes
 from trainer.recipe import DEFAULT, Recipe
 
@@ -24,15 +23,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Found = tuple[float, dict[str, torch.Tensor]]
 
 
-def loss_and_gradients(tiny_model: Path, recipe: Recipe, loss_of: Callable[[torch.nn.Module], torch.Tensor]) -> Found:
-    model = lora.load_model(str(tiny_model), recipe)
+def loss_and_gradients(tiny_model: Path, recipe: Recipe, loss_of: Callable[[Objective], torch.Tensor]) -> Found:
+    ours = objective(tiny_model, recipe)
     generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
+    for name, parameter in ours.model.named_parameters():
         if "lora_B" in name:  # zero at first, which would hide what reaches lora_A
             parameter.data.normal_(std=0.05, generator=generator)
-    loss = loss_of(model)
+    loss = loss_of(ours).sum()
     loss.backward()
-    return loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), {n: p.grad for n, p in ours.model.named_parameters() if p.grad is not None}
 
 
 def assert_same(one: Found, other: Found) -> None:
@@ -47,8 +46,8 @@ def test_every_batching_gives_the_loss_and_gradients_of_the_plain_model(
 ) -> None:
     rows = list(starter_data(tokenizer).rows)
     padded, *others = (
-        loss_and_gradients(tiny_model, recipe, partial(lora.summed_loss, rows=rows, recipe=recipe, pad=2))
-        for recipe in (replace(EXACT, batching=batching) for batching in ("padded", "bucketed", "packed"))
+        loss_and_gradients(tiny_model, replace(EXACT, batching=batching), lambda ours: ours.plain(rows))
+        for batching in ("padded", "bucketed", "packed")
     )
     assert len(padded[1]) == 2 * 2 * len(DEFAULT.targets)
     for other in others:
@@ -72,10 +71,15 @@ def test_the_trunk_gives_the_loss_and_gradients_of_the_plain_model(
     recipe = replace(EXACT, batching="packed")
     shared = Prefixes.of([row["input_ids"] for row in some]).shared
     assert shared is (rows != "nothing in common")
-    plain = loss_and_gradients(tiny_model, recipe, partial(lora.summed_loss, rows=some, recipe=recipe, pad=2))
-    ours = loss_and_gradients(
-        tiny_model, recipe, lambda model: lora.objective(model, recipe, 2, 512, checkpointed)(some)
-    )
+
+    def through_the_trunk(ours: Objective) -> torch.Tensor:
+        assert ours.trunk
+        if checkpointed:
+            ours.checkpoint()
+        return ours(some)
+
+    plain = loss_and_gradients(tiny_model, recipe, lambda ours: ours.plain(some))
+    ours = loss_and_gradients(tiny_model, recipe, through_the_trunk)
     assert_same(ours, plain)
 
 
@@ -100,7 +104,7 @@ def test_the_loss_is_that_of_transformers_on_the_answer_alone(
 ) -> None:
     data = starter_data(tokenizer, 1)
     (row,) = data.rows
-    ours = lora.summed_loss(lora.load_model(str(tiny_model), EXACT), [row], EXACT, pad=2).item()
+    ours = objective(tiny_model, EXACT)([row]).item()
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
     theirs = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item()
     assert ours / data.answer_tokens == pytest.approx(theirs, rel=1e-4)
@@ -109,8 +113,8 @@ def test_the_loss_is_that_of_transformers_on_the_answer_alone(
 def test_a_pair_in_a_packed_row_does_not_see_its_neighbours(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    model = lora.load_model(str(tiny_model), EXACT)
-    one, two, three, *_ = starter_data(tokenizer).rows
-    together = lora.summed_loss(model, [one, two, three], EXACT, pad=2).item()
-    alone = sum(lora.summed_loss(model, [row], EXACT, pad=2).item() for row in (one, two, three))
-    assert together == pytest.approx(alone, rel=1e-5)
+    ours = objective(tiny_model, EXACT)
+    rows = list(starter_data(tokenizer).rows)[:3]
+    for loss_of in (ours, ours.plain):
+        together = loss_of(rows)
+        torch.testing.assert_close(together, torch.cat([loss_of([row]) for row in rows]), rtol=1e-5, atol=1e-4)

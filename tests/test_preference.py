@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import BAD, EXACT, GOOD, choices, dpo, judged, kto, starter_data
+from tiny import BAD, EXACT, GOOD, choices, dpo, judged, kto, objective, starter_data
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerBase
 
@@ -19,10 +19,10 @@ from serving.settings import Settings
 from serving.store import Store, split_of
 from trainer import judgements, lora
 from trainer.checkpoint import Checkpoints
-from trainer.dataset import IGNORED
+from trainer.dataset import IGNORED, Row
 from trainer.group import ALONE
 from trainer.judgements import Choice, Judgements, LeftOut, Opinion, corrections, edit_share, opinions, too_alike
-from trainer.preference import Preferences, log_probs_of
+from trainer.preference import Preferences
 from trainer.recipe import DPO, KTO, Preference, Recipe
 from trainer.rounds import run_round
 
@@ -154,7 +154,7 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def answer_log_prob(model: Any, row: lora.Row) -> torch.Tensor:
+def answer_log_prob(model: Any, row: Row) -> torch.Tensor:
     """By transformers' plain forward pass over one row, and the definition."""
     ids = torch.tensor([row["input_ids"]])
     logits = model(input_ids=ids, segments=(ids.shape[1],), use_cache=False).logits[0, :-1]
@@ -165,13 +165,15 @@ def answer_log_prob(model: Any, row: lora.Row) -> torch.Tensor:
 def test_log_probs_of_packed_rows_are_those_of_each_row_alone(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    model = move(lora.load_model(str(tiny_model), dpo()), 1)
+    ours = objective(tiny_model, dpo())
+    model = move(ours.model, 1)
     rows = list(starter_data(tokenizer).rows)
     expected = torch.stack([answer_log_prob(model, row) for row in rows])
-    torch.testing.assert_close(log_probs_of(model, rows), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(-ours(rows), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(-ours.plain(rows), expected, rtol=1e-5, atol=1e-4)
 
 
-def texts(row: lora.Row, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def texts(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     start = sum(label == IGNORED for label in row["labels"])
     return tokenizer.decode(row["input_ids"][:start]), tokenizer.decode(row["input_ids"][start:])
 
@@ -189,16 +191,17 @@ def test_the_stage_has_the_loss_and_gradients_of_trl(
     }
     plain = replace(EXACT, batching="bucketed")
     theirs: Any = move(lora.load_model(str(tiny_model), plain), 1)
-    ours = move(lora.load_model(str(tiny_model), dpo()), 1)
+    mine = objective(tiny_model, dpo(batch=4) if kind == "dpo" else kto(batch=4))
+    ours = move(mine.model, 1)
     trainer: Any
     if kind == "dpo":
-        stage = Preferences(ours, choices(), dpo(batch=4), tokenizer, ALONE, 1)
+        stage = Preferences(mine, choices(), tokenizer, ALONE, 1)
         rows = [(*texts(chosen, tokenizer), texts(rejected, tokenizer)[1]) for chosen, rejected in stage.rows]
         data = Dataset.from_list([{"prompt": p, "chosen": c, "rejected": r} for p, c, r in rows])
         config = DPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0], **options)
         trainer = DPOTrainer(model=theirs, args=config, train_dataset=data, processing_class=tokenizer)
     else:
-        stage = Preferences(ours, judged(), kto(batch=4), tokenizer, ALONE, 1)
+        stage = Preferences(mine, judged(), tokenizer, ALONE, 1)
         liked = stage.liked.tolist()
         rows = [(*texts(row, tokenizer), like) for (row, _), like in zip(stage.rows, liked, strict=True)]
         data = Dataset.from_list([{"prompt": p, "completion": c, "label": like} for p, c, like in rows])
@@ -240,11 +243,11 @@ def test_a_stage_that_is_taken_up_again_ends_in_the_same_bytes(
             if progress.step == until + 1:  # the checkpoint of the step before is written
                 raise PulledPlugError
 
-        model = lora.load_model(str(tiny_model), recipe)
-        stage = Preferences(model, of, recipe, tokenizer, ALONE, 1)
+        ours = objective(tiny_model, recipe)
+        stage = Preferences(ours, of, tokenizer, ALONE, 1)
         checkpoints = Checkpoints(tmp_path / "checkpoint.safetensors", "same", every_s=0) if every else None
-        fitted = lora.fit(model, starter_data(tokenizer), recipe, 2, pull, checkpoints, then=stage)
-        return fitted, [p.detach() for p in model.parameters() if p.requires_grad]
+        fitted = lora.fit(ours, starter_data(tokenizer), pull, checkpoints, then=stage)
+        return fitted, [p.detach() for p in ours.model.parameters() if p.requires_grad]
 
     whole, expected = trained(every=False, until=-1)
     with pytest.raises(PulledPlugError):
@@ -260,10 +263,9 @@ def test_a_stage_that_is_taken_up_again_ends_in_the_same_bytes(
 def test_the_stage_raises_the_margin_of_what_people_chose(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
 ) -> None:
-    model = lora.load_model(str(tiny_model), recipe)
-    of = choices() if recipe.name == "dpo" else judged()
-    stage = Preferences(model, of, recipe, tokenizer, ALONE, 1)
-    fitted = lora.fit(model, starter_data(tokenizer), recipe, 2, then=stage)
+    ours = objective(tiny_model, recipe)
+    stage = Preferences(ours, choices() if recipe.name == "dpo" else judged(), tokenizer, ALONE, 1)
+    fitted = lora.fit(ours, starter_data(tokenizer), then=stage)
     first, last = stage.margins[:4], stage.margins[-4:]
     assert sum(last) > sum(first)
     assert len(fitted.losses) == 1
@@ -274,10 +276,10 @@ def test_the_stage_raises_the_margin_of_what_people_chose(
 
 @pytest.mark.parametrize("recipe", [dpo(batch=4), kto(batch=4)])
 def test_small_parts_give_the_same_step(tiny_model: Path, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
-    model = lora.load_model(str(tiny_model), recipe)
-    stage = Preferences(model, choices() if recipe.name == "dpo" else judged(), recipe, tokenizer, ALONE, 1)
+    ours = objective(tiny_model, recipe)
+    stage = Preferences(ours, choices() if recipe.name == "dpo" else judged(), tokenizer, ALONE, 1)
     stage.begin()
-    move(model, 2)
+    move(ours.model, 2)
     found = []
     for row_tokens in (1, 10_000):
         stage.memory = replace(stage.memory, row_tokens=row_tokens)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from round_process import RECIPE, start, warm_server
-from tiny import EXACT, starter_data
+from tiny import EXACT, objective, starter_data
 from transformers import PreTrainedTokenizerBase
 
 from serving.engine import has_cpu_build
@@ -25,7 +25,9 @@ from serving.settings import Settings
 from serving.store import Store
 from trainer import lora, rounds
 from trainer.checkpoint import Checkpoints, Moment
+from trainer.dataset import Row
 from trainer.lora import Progress
+from trainer.objective import Objective
 from trainer.rounds import run_round
 
 HERE = Path(__file__).parent
@@ -52,9 +54,9 @@ def test_a_fit_that_is_taken_up_again_ends_in_the_same_bytes(
             if progress.step == until:
                 raise PulledPlugError
 
-        model = lora.load_model(str(tiny_model), recipe)
-        fitted = lora.fit(model, starter_data(tokenizer), recipe, 2, pull, checkpoints)
-        return fitted, [p.detach() for p in model.parameters() if p.requires_grad]
+        ours = objective(tiny_model, recipe)
+        fitted = lora.fit(ours, starter_data(tokenizer), pull, checkpoints)
+        return fitted, [p.detach() for p in ours.model.parameters() if p.requires_grad]
 
     whole, expected = trained()
     for until in (4, 8):
@@ -258,20 +260,15 @@ def test_progress_is_there_for_others_to_see(desk: Settings, filled: Store) -> N
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A machine whose memory holds a part of 300 tokens and no more; the list says how large the parts were."""
     sizes: list[int] = []
-    inner = lora.objective
+    inner = Objective.__call__
 
-    def objective(*arguments: object, **options: object) -> object:
-        loss_of = inner(*arguments, **options)  # type: ignore[arg-type]
+    def limited(self: Objective, part: list[Row]) -> torch.Tensor:
+        sizes.append(sum(len(row["input_ids"]) for row in part))
+        if sizes[-1] > 330:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return inner(self, part)
 
-        def limited(part: list[lora.Row]) -> torch.Tensor:
-            sizes.append(sum(len(row["input_ids"]) for row in part))
-            if sizes[-1] > 330:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return loss_of(part)
-
-        return limited
-
-    monkeypatch.setattr(lora, "objective", objective)
+    monkeypatch.setattr(Objective, "__call__", limited)
     return sizes
 
 

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny import EXACT, pair, starter_data
+from tiny import EXACT, objective, pair, starter_data
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from serving.prompt import task_messages
@@ -150,9 +150,9 @@ def test_the_same_seed_gives_the_same_adapter(
 ) -> None:
     def trained(seed: int) -> dict[str, torch.Tensor]:
         recipe = replace(EXACT, seed=seed, precision=precision, dropout=0.1, batch_pairs=2)
-        model = lora.load_model(str(tiny_model), recipe)
-        lora.fit(model, starter_data(tokenizer), recipe, pad=2)
-        return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        ours = objective(tiny_model, recipe)
+        lora.fit(ours, starter_data(tokenizer))
+        return {name: p.detach() for name, p in ours.model.named_parameters() if p.requires_grad}
 
     first, again, other = trained(1), trained(1), trained(2)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_adapter(
 def test_the_loss_falls_and_progress_is_told(tiny_model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     recipe = replace(EXACT, epochs=15, batch_pairs=3)
     told: list[lora.Progress] = []
-    fitted = lora.fit(lora.load_model(str(tiny_model), recipe), starter_data(tokenizer), recipe, 2, told.append)
+    fitted = lora.fit(objective(tiny_model, recipe), starter_data(tokenizer), told.append)
     assert [progress.step for progress in told] == list(range(1, 31))
     assert told[-1].seconds_left == 0
     assert fitted.facts["loss_last"] < 0.8 * fitted.facts["loss_first"]

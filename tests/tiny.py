@@ -11,8 +11,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from serving.exchange import starter_pairs
 from serving.records import Pair, PairSource, PairStatus, Split, Task
+from trainer import lora
 from trainer.dataset import TrainingData, training_data
 from trainer.judgements import Choice, Judgements, Opinion
+from trainer.objective import Objective
 from trainer.recipe import DEFAULT, Preference, Recipe
 
 EXACT = replace(DEFAULT, precision="fp32", epochs=1, max_tokens=256, batch_pairs=8, min_steps=0)
@@ -41,6 +43,10 @@ def save_tiny(base_model: Path, path: Path) -> None:
 def pair(id: int, output: str, instruction: str = "Write product copy for Alder lamp.", input: str = "") -> Pair:
     task = Task(instruction, input)
     return Pair(id, task, output, PairSource.IMPORT, PairStatus.ACTIVE, Split.TRAIN, "", None, "")
+
+
+def objective(model_path: Path, recipe: Recipe) -> Objective:
+    return Objective(lora.load_model(str(model_path), recipe), recipe, pad=2)
 
 
 def starter_data(tokenizer: PreTrainedTokenizerBase, count: int = 6) -> TrainingData:

@@ -56,7 +56,7 @@ class Segments(NamedTuple):
     """Where the pairs of a row lie.
 
     Attributes:
-        lengths: in tokens, in order; empty where `offsets` alone is used, so that compiled code serves any lengths.
+        lengths: in tokens, in order.
         offsets: int32, [segments + 1], the first is 0 and the last the row's length.
         longest: no segment is longer; the kernel gives NaN if one is.
     """
@@ -66,10 +66,10 @@ class Segments(NamedTuple):
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Segments:
         offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, pin_memory=device.type == "cuda")
         offsets = offsets.to(device, non_blocking=True)
-        return cls(tuple(lengths), offsets, longest or max(lengths))
+        return cls(tuple(lengths), offsets, max(lengths))
 
 
 def segments_attended(

@@ -77,6 +77,7 @@ def with_ours(base: str, name: str) -> dict[str, Any]:
 
     from trainer import lora
     from trainer.dataset import TrainingData, end_token, row_of
+    from trainer.objective import Objective
     from trainer.recipe import ARTICLE, DEFAULT
 
     recipe = replace(ARTICLE if name == "article" else DEFAULT, epochs=1, min_steps=0)
@@ -84,7 +85,7 @@ def with_ours(base: str, name: str) -> dict[str, Any]:
     end = end_token(tokenizer)
     rows = Dataset.from_list([row_of(pair.task, pair.output, tokenizer, end) for pair in pairs_here()])
     data = TrainingData((), rows, (), 0, 0)
-    fitted = lora.fit(lora.load_model(base, recipe), data, recipe, pad=tokenizer.pad_token_id or 0)
+    fitted = lora.fit(Objective(lora.load_model(base, recipe), recipe, tokenizer.pad_token_id or 0), data)
     return {"real_tok_s": round(fitted.tokens / fitted.seconds, 1), "loss": round(fitted.losses[-1], 3)}
 
 
@@ -148,6 +149,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
 
     from trainer import lora
     from trainer.dataset import TrainingData
+    from trainer.objective import Objective
     from trainer.plan import memory_plan as plain
     from trainer.recipe import DEFAULT
 
@@ -155,7 +157,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
     recipe = replace(DEFAULT, epochs=EPOCHS_GPU, min_steps=0, max_tokens=512, **settings)
     gc.collect()
     torch.cuda.empty_cache()
-    model = model_7b(recipe)
+    objective = Objective(model_7b(recipe), recipe, 0)
     rows = made_up_pairs()
     data = TrainingData((), Dataset.from_list(rows), (), 0, 0)
     if limit:
@@ -168,7 +170,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
     def told(progress: Any) -> None:
         times.append((time.perf_counter(), progress.loss))
 
-    fitted = lora.fit(model, data, recipe, 0, told, on_plan=plans.append)
+    fitted = lora.fit(objective, data, told, on_plan=plans.append)
     if limit:
         setattr(lora, "memory_plan", plain)  # noqa: B010
     sizes = [sum(len(rows[index]["input_ids"]) for index in batch) for batch in lora.batches(rows, recipe)]
@@ -183,7 +185,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(),
     }
     if profile:
-        write_profile(model, rows[: recipe.batch_pairs], profile)
+        write_profile(objective, rows[: recipe.batch_pairs], profile)
     return figures
 
 
@@ -253,15 +255,12 @@ def four_bit(linear: Any) -> Any:
     return packed.to("cuda")
 
 
-def write_profile(model: Any, rows: list[dict[str, list[int]]], path: Path) -> None:
+def write_profile(objective: Any, rows: list[dict[str, list[int]]], path: Path) -> None:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from trainer.trunk import Trunk
-
-    trunk = Trunk(model)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        trunk.loss(rows, 512).backward()
+        objective(rows).sum().backward()
         torch.cuda.synchronize()
     table = seen.key_averages().table(sort_by="cuda_time_total", row_limit=40, max_name_column_width=70)
     path.write_text(table, encoding="utf-8")

@@ -18,6 +18,8 @@ from trainer.judgements import Judgements
 
 IGNORED = -100  # what torch's cross-entropy leaves out
 
+Row = dict[str, list[int]]  # input_ids and labels of a pair, both [tokens]
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -55,7 +57,7 @@ def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max
     """
     end = end_token(tokenizer)
     kept: list[Pair] = []
-    rows: list[dict[str, list[int]]] = []
+    rows: list[Row] = []
     skipped: list[Skipped] = []
     for pair in pairs:
         row = row_of(pair.task, pair.output, tokenizer, end)
@@ -69,14 +71,14 @@ def training_data(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max
     return TrainingData(tuple(kept), Dataset.from_list(rows), tuple(skipped), tokens, answer_tokens)
 
 
-def row_of(task: Task, answer: str, tokenizer: PreTrainedTokenizerBase, end: int) -> dict[str, list[int]]:
-    """input_ids and labels of a brief and its answer; `end` is what `end_token` says."""
+def row_of(task: Task, answer: str, tokenizer: PreTrainedTokenizerBase, end: int) -> Row:
+    """A brief and its answer; `end` is what `end_token` says."""
     prompt_ids = prompt_tokens(task, tokenizer)
     answer_ids = [*tokenizer(answer.strip(), add_special_tokens=False)["input_ids"], end]
     return {"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids}
 
 
-def too_long(row: dict[str, list[int]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
+def too_long(row: Row, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
     """Why a row does not fit, or ""."""
     context, length = tokenizer.model_max_length, len(row["input_ids"])
     limit, taker = (context, "base model") if context < max_tokens else (max_tokens, "recipe")

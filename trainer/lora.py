@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import Any, Protocol, cast
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -35,16 +33,14 @@ from transformers import (
 from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.checkpoint import Checkpoints, Moment
-from trainer.dataset import IGNORED, TrainingData
+from trainer.dataset import IGNORED, Row, TrainingData
 from trainer.group import ALONE, Group
+from trainer.objective import Objective
 from trainer.plan import MemoryPlan, memory_plan
 from trainer.recipe import Recipe
-from trainer.trunk import Trunk
 
 DIVERGED = 2.0  # times the first steps' loss
 WATCHED_STEPS = 10
-
-Row = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -192,18 +188,18 @@ class Stage(Protocol):
 class Answers:
     """The stage that learns the pairs' answers: cross-entropy per answer token."""
 
-    def __init__(
-        self, model: torch.nn.Module, data: TrainingData, recipe: Recipe, pad: int, shrink: int, group: Group
-    ) -> None:
+    def __init__(self, objective: Objective, data: TrainingData, shrink: int, group: Group) -> None:
+        model, recipe = objective.model, objective.recipe
         self.rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data.rows]
-        self.recipe = recipe
+        self.objective = objective
         self.plan = batches(self.rows, recipe)
         self.rate = recipe.learning_rate_for(hidden_size(model))
         sizes = [len(row["input_ids"]) for row in self.rows]
         longest = recipe.max_tokens if recipe.batching == "padded" else max(sizes)
         most = max(sum(sizes[index] for index in batch) for batch in self.plan)
         self.memory = memory_plan(model, recipe, longest=longest, step_tokens=most, shrink=shrink)
-        self.loss_of = objective(model, recipe, pad, longest, self.memory.checkpointed)
+        if self.memory.checkpointed:
+            objective.checkpoint()
         self.group = group
 
     @property
@@ -223,15 +219,13 @@ class Answers:
     def losses(self, batch: Sequence[int]) -> Iterator[Tensor]:
         answers = sum(label != IGNORED for index in batch for label in self.rows[index]["labels"][1:])
         mine = [self.rows[index] for index in self.group.share(batch)]
-        for part in parts_of(mine, self.recipe, self.memory.row_tokens) if mine else ():
-            yield self.loss_of(part) / answers
+        for part in parts_of(mine, self.objective.recipe, self.memory.row_tokens) if mine else ():
+            yield self.objective(part).sum() / answers
 
 
 def fit(
-    model: torch.nn.Module,
+    objective: Objective,
     data: TrainingData,
-    recipe: Recipe,
-    pad: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoints: Checkpoints | None = None,
     shrink: int = 1,
@@ -242,7 +236,7 @@ def fit(
     """Train the adapter in place. On a CPU the same seed gives the same adapter, also when it is taken up again.
 
     Args:
-        pad: the token that fills rows where the recipe pads.
+        objective: of the model to train.
         checkpoints: where to go on from, and to write to.
         shrink: hold so many times fewer tokens' activations at once.
         group: the processes that share each step.
@@ -252,7 +246,8 @@ def fit(
     Raises:
         CopydeskError: the loss is not a number, or grew to twice what it was.
     """
-    answers = Answers(model, data, recipe, pad, shrink, group)
+    model, recipe = objective.model, objective.recipe
+    answers = Answers(objective, data, shrink, group)
     on_plan(answers.memory)
     stages: list[Stage] = [answers, *([then] if then else [])]
     steps = sum(len(stage.plan) for stage in stages)
@@ -431,50 +426,6 @@ def parts_of(chosen: list[Row], recipe: Recipe, limit: int) -> list[list[Row]]:
         parts[-1].append(row)
         filled += size
     return parts
-
-
-def objective(
-    model: torch.nn.Module, recipe: Recipe, pad: int, longest: int, checkpointed: bool
-) -> Callable[[list[Row]], Tensor]:
-    """What a step minimises: the summed loss of some rows, on the fastest path that computes it exactly."""
-    if recipe.batching == "packed" and recipe.dropout == 0 and Trunk.fits(model, longest):
-        return partial(Trunk(model, checkpointed=checkpointed).loss, longest=longest)
-    if checkpointed:
-        cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})
-    return partial(summed_loss, model, recipe=recipe, pad=pad)
-
-
-def summed_loss(model: torch.nn.Module, rows: list[Row], recipe: Recipe, pad: int) -> Tensor:
-    """Cross-entropy summed over the answer tokens of some rows."""
-    device = next(model.parameters()).device
-    inputs, labels = packed(rows) if recipe.batching == "packed" else padded(rows, recipe, pad)
-    # What follows a position is what it must predict; the last position predicts nothing.
-    targets = torch.cat([labels[:, 1:], torch.full((len(labels), 1), IGNORED)], 1)
-    columns = (targets != IGNORED).any(0).nonzero().flatten()
-    tensors = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-    logits = model(**tensors, logits_to_keep=columns.to(device), use_cache=False).logits
-    wanted = targets[:, columns].to(device)
-    return cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
-def packed(rows: list[Row]) -> tuple[dict[str, Any], Tensor]:
-    """Rows end to end, [1, tokens]. A row's first label is always IGNORED, so none is predicted by its neighbour."""
-    segments = tuple(len(row["input_ids"]) for row in rows)
-    inputs = {
-        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
-        "position_ids": torch.cat([torch.arange(length) for length in segments])[None],
-        "segments": segments,
-    }
-    return inputs, torch.tensor([[label for row in rows for label in row["labels"]]])
-
-
-def padded(rows: list[Row], recipe: Recipe, pad: int) -> tuple[dict[str, Any], Tensor]:
-    """Rows one below the other, [rows, longest]."""
-    width = recipe.max_tokens if recipe.batching == "padded" else max(len(row["input_ids"]) for row in rows)
-    ids = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
-    mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows]
-    labels = [row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}, torch.tensor(labels)
 
 
 def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, directory: Path) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedTokenizerBase
 
 from serving.held_out import suite_keys
 from serving.store import Store
-from trainer.dataset import IGNORED, TrainingData, end_token, row_of, too_long
+from trainer.dataset import IGNORED, Row, TrainingData, end_token, row_of, too_long
 from trainer.group import Group
 from trainer.judgements import Judgements, corrections, opinions
-from trainer.lora import Row, batches, hidden_size, packed
+from trainer.lora import batches, hidden_size
+from trainer.objective import Objective
 from trainer.plan import memory_plan
 from trainer.recipe import Recipe
 
@@ -47,16 +48,11 @@ def judgements_for(
 
 
 def preference_stage(
-    model: torch.nn.Module,
-    judgements: Judgements,
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerBase,
-    group: Group,
-    shrink: int,
+    objective: Objective, judgements: Judgements, tokenizer: PreTrainedTokenizerBase, group: Group, shrink: int
 ) -> Preferences | None:
     """The stage of a recipe, if it has one and there are judgements for it."""
     if judgements.choices or judgements.opinions:
-        return Preferences(model, judgements, recipe, tokenizer, group, shrink)
+        return Preferences(objective, judgements, tokenizer, group, shrink)
     return None
 
 
@@ -67,15 +63,15 @@ class Preferences:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        objective: Objective,
         judgements: Judgements,
-        recipe: Recipe,
         tokenizer: PreTrainedTokenizerBase,
         group: Group,
         shrink: int,
     ) -> None:
+        recipe = objective.recipe
         assert recipe.preference is not None
-        self.model = model
+        self.objective = objective
         self.how = recipe.preference
         self.group = group
         end = end_token(tokenizer)
@@ -94,13 +90,14 @@ class Preferences:
         self.liked = torch.tensor([one.liked for one in judgements.opinions])
         firsts = [first for first, _ in self.rows]
         self.plan = batches(firsts, replace(recipe, epochs=self.how.epochs, batch_pairs=self.how.batch, min_steps=0))
-        self.rate = recipe.learning_rate_for(hidden_size(model)) * self.how.rate
+        self.rate = recipe.learning_rate_for(hidden_size(objective.model)) * self.how.rate
         sizes = [self.tokens([index]) for index in range(len(self.rows))]
         step_tokens = max(sum(sizes[index] for index in batch) for batch in self.plan)
         # The model's own layers and whole logits hold up to twice what the plan counts for trainer.trunk.
-        self.memory = memory_plan(model, recipe, longest=max(sizes), step_tokens=step_tokens, shrink=2 * shrink)
+        shrink = shrink if objective.trunk else 2 * shrink
+        self.memory = memory_plan(objective.model, recipe, longest=max(sizes), step_tokens=step_tokens, shrink=shrink)
         if self.memory.checkpointed:
-            cast(Any, model).gradient_checkpointing_enable({"use_reentrant": False})
+            objective.checkpoint()
         self.reference = torch.empty(0)
         self.margins: list[float] = []  # of every judgement since the start, in the order of training
 
@@ -126,12 +123,12 @@ class Preferences:
         for part in self._parts(mine):
             reference = self.reference[part]
             if self.how.kind == "dpo":
-                log_probs = log_probs_of(self.model, [row for index in part for row in self.rows[index]]).view(-1, 2)
+                log_probs = self._both(part)
                 ratios = log_probs - reference.to(log_probs)
                 margins = self.how.beta * (ratios[:, 0] - ratios[:, 1])
                 loss = -logsigmoid(margins).sum() / len(batch) - self.how.answers * log_probs[:, 0].sum() / answers
             else:
-                log_probs = log_probs_of(self.model, [self.rows[index][0] for index in part])
+                log_probs = -self.objective([self.rows[index][0] for index in part])
                 liked = self.liked[part].to(log_probs.device)
                 ratios = log_probs - reference[:, 0].to(log_probs)
                 margins = self.how.beta * torch.where(liked, ratios - drift, drift - ratios)
@@ -167,11 +164,16 @@ class Preferences:
     @torch.no_grad()
     def _log_probs(self, part: Sequence[int]) -> Tensor:
         """Of both rows of some judgements, [judgements, 2], without dropout."""
-        was = self.model.training
-        self.model.eval()
-        found = log_probs_of(self.model, [row for index in part for row in self.rows[index]]).view(-1, 2).cpu()
-        self.model.train(was)
+        model = self.objective.model
+        was = model.training
+        model.eval()
+        found = self._both(part).cpu()
+        model.train(was)
         return found
+
+    def _both(self, part: Sequence[int]) -> Tensor:
+        """The same, with gradients."""
+        return -self.objective([row for index in part for row in self.rows[index]]).view(-1, 2)
 
     def _parts(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """Judgements in order, cut where their rows would need too much memory at once."""
@@ -183,20 +185,6 @@ class Preferences:
             part.append(index)
         if part:
             yield part
-
-
-def log_probs_of(model: torch.nn.Module, rows: Sequence[Row]) -> Tensor:
-    """The log-probability of each row's answer given its prompt, [rows], in fp32."""
-    inputs, labels = packed(list(rows))
-    device = next(model.parameters()).device
-    # What follows a position is what it must predict; a row's first label is IGNORED, so none predicts the next row.
-    targets = torch.cat([labels[0, 1:], torch.tensor([IGNORED])])
-    at = (targets != IGNORED).nonzero()[:, 0]
-    row_at = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(inputs["segments"]))[at].to(device)
-    tensors = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-    logits = model(**tensors, logits_to_keep=at.to(device), use_cache=False).logits[0]
-    each = -cross_entropy(logits.float(), targets[at].to(device), reduction="none")
-    return each.new_zeros(len(rows)).index_add(0, row_at, each)
 
 
 def answer_tokens(row: Row) -> int:

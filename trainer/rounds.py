@@ -41,6 +41,7 @@ from trainer.dataset import TrainingData, training_data
 from trainer.group import ALONE, Group
 from trainer.hygiene import clean, counts, refuse_held_out, warnings
 from trainer.lora import Fit, Progress
+from trainer.objective import Objective
 from trainer.preference import judgements_for, preference_stage
 from trainer.recipe import Recipe
 
@@ -346,28 +347,25 @@ def _fit(
     pad = int(work.tokenizer.pad_token_id or 0)
     for shrink in (1, 2):
         try:
-            model = lora.load_model(work.base.path, work.recipe)
-            trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            objective = Objective(lora.load_model(work.base.path, work.recipe), work.recipe, pad)
+            trained = sum(p.numel() for p in objective.model.parameters() if p.requires_grad)
             require_disk(work.adapters, 2 * CHECKPOINT_BYTES * trained)
-            then = preference_stage(model, work.data.judgements, work.recipe, work.tokenizer, group, shrink)
             fitted = lora.fit(
-                model,
+                objective,
                 work.data,
-                work.recipe,
-                pad,
                 on_progress,
                 checkpoints,
                 shrink,
                 group,
-                then,
+                preference_stage(objective, work.data.judgements, work.tokenizer, group, shrink),
                 on_plan=lambda plan: note(str(plan)),
             )
-            return model, fitted
+            return objective.model, fitted
         except (RuntimeError, MemoryError) as error:
             # Processes that share a step cannot turn back one by one.
             if not out_of_memory(error) or group.size > 1:
                 raise
-            model = None
+            objective = None
         # Only here is the error gone, and with it the tensors of the frames that it held.
         gc.collect()
         torch.cuda.empty_cache()

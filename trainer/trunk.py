@@ -15,11 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Segments, segments_attended
-from trainer.dataset import IGNORED
+from trainer.dataset import IGNORED, Row
 from trainer.kernels import add_norm, gated, loss_and_gradient, rotate
 from trainer.prefixes import Prefixes
-
-Row = dict[str, list[int]]
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
 FAMILIES = ("llama", "mistral", "qwen2")  # RMS norms, rotary positions, a gated SiLU, and nothing else
@@ -167,16 +165,18 @@ class Trunk:
 
     Args:
         model: a PEFT model over a Llama-like one.
+
+    Attributes:
         checkpointed: keep each layer's input only and compute the rest again on the way back.
     """
 
-    def __init__(self, model: torch.nn.Module, *, checkpointed: bool = False) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         inner = cast(Any, model).get_base_model()
         self.body = inner.model
         self.epsilon = float(inner.config.get_text_config().rms_norm_eps)
         self.head: Tensor = inner.get_output_embeddings().weight.detach()
         self.layers = [Layer(layer, self.epsilon) for layer in self.body.layers]
-        self.checkpointed = checkpointed
+        self.checkpointed = False
 
     @staticmethod
     def fits(model: torch.nn.Module, longest: int) -> bool:
@@ -184,25 +184,21 @@ class Trunk:
         config = cast(Any, model).get_base_model().config
         return config.model_type in FAMILIES and (getattr(config, "sliding_window", None) or longest) >= longest
 
-    def loss(self, rows: Sequence[Row], longest: int) -> Tensor:
-        """Cross-entropy summed over the answer tokens of some pairs, none of which is longer than `longest`."""
+    def losses(self, rows: Sequence[Row]) -> Tensor:
+        """Cross-entropy summed over the answer tokens of each of some pairs, [rows], fp32."""
         device = self.head.device
         prefixes = Prefixes.of([row["input_ids"] for row in rows])
         # What follows a position is what it must predict; a pair's first label is IGNORED, so none predicts the next.
         labels = torch.tensor([*(label for row in rows for label in row["labels"]), IGNORED][1:])
         lengths = [len(row["input_ids"]) for row in rows]
         positions = torch.cat([torch.arange(length) for length in lengths])
-        segments = Segments.of(lengths, device, longest)
-        if device.type == "cuda":
-            segments = segments._replace(lengths=())
         kept = (labels != IGNORED).nonzero()[:, 0]
         targets, kept, positions = (_moved(part, device) for part in (labels[kept], kept, positions))
         prefixes = Prefixes(*(_moved(part, device) for part in prefixes))
         hidden = self.body.embed_tokens(prefixes.ids)
         cos, sin = (part[0] for part in self.body.rotary_emb(hidden[None], positions[None]))
-        hidden = self.hidden(hidden, Packed(prefixes, segments, cos, sin, kept))
-        loss: Tensor = _SummedLoss.apply(hidden, self.head, targets)
-        return loss
+        hidden = self.hidden(hidden, Packed(prefixes, Segments.of(lengths, device), cos, sin, kept))
+        return summed_by_row(_Losses.apply(hidden, self.head, targets), lengths, kept)
 
     def hidden(self, hidden: Tensor, packed: Packed) -> Tensor:
         """From embedded tokens, [nodes, hidden size], to normed states of those that are kept, [kept, hidden size]."""
@@ -226,22 +222,29 @@ def _summed(layer: Layer, hidden: Tensor, packed: Packed, last: bool) -> Tensor:
     return hidden + delta
 
 
-class _SummedLoss(torch.autograd.Function):
+def summed_by_row(each: Tensor, lengths: Sequence[int], at: Tensor) -> Tensor:
+    """[rows] from values at some tokens of rows that lie end to end. each and at: [values]."""
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    return each.new_zeros(len(lengths)).index_add(0, _moved(rows, at.device)[at], each)
+
+
+class _Losses(torch.autograd.Function):
     """The head is frozen, so its gradient is known together with the loss, and no logits outlive their chunk."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        grad = torch.empty_like(hidden)
+        grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         losses = []
         for at in range(0, len(hidden), HEAD_ROWS):
             rows = slice(at, at + HEAD_ROWS)
             loss, grad_logits = loss_and_gradient(hidden[rows] @ head.t(), targets[rows])
             losses.append(loss)
-            torch.mm(grad_logits, head, out=grad[rows])
+            if grad is not None:
+                torch.mm(grad_logits, head, out=grad[rows])
         ctx.save_for_backward(grad)
-        return torch.cat(losses).sum()
+        return torch.cat(losses)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        return grad * grads[0], None, None
+        return grad * grads[0][:, None].to(grad.dtype), None, None
