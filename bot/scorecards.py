@@ -36,6 +36,12 @@ def points(difference: Difference | Estimate | None) -> str:
     return f"{100 * difference.value:+.0f} [{100 * difference.low:+.0f}, {100 * difference.high:+.0f}]"
 
 
+def hundredths(difference: Difference | None) -> str:
+    if difference is None:
+        return "–"
+    return f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+
+
 def headline(card: Card, words: Words) -> str:
     return words(f"card_{card.verdict}", version=card.version, language=words(f"language_{card.language}"))
 
@@ -49,7 +55,7 @@ def reason_sentence(card: Card, words: Words) -> str:
 
 
 def table_rows(card: Card, words: Words) -> list[list[str]]:
-    """Header and one row a figure: name, live, candidate, difference in points, n."""
+    """Header and one row a figure: name, live, candidate, difference (of shares in points), n."""
     new, old = card.candidate, card.live
     k = len(new.pass_k)
     rows = [
@@ -77,7 +83,7 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
         )
     for metric in new.metrics:
         if metric.name in SHOWN_METRICS:
-            difference = points(card.bleu_difference) if metric.name == "bleu" else "–"
+            difference = hundredths(card.bleu_difference) if metric.name == "bleu" else "–"
             rows.append(
                 [
                     _metric_name(metric, words),

@@ -22,7 +22,7 @@ def render_chart(card: Card) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     k = len(card.candidate.pass_k)
-    labels = ["excellent", "acceptable\nor better", f"pass^{k}\n(all {k} meet)", "BLEU"]
+    labels = ["excellent", "acceptable\nor better", f"stable\n(all {k} meet)", "BLEU"]
     arms = [(card.live, GREY, f"{card.baseline} (live)")] if card.live else []
     arms = [*arms, (card.candidate, GREEN, card.version)]
     for index, (arm, color, label) in enumerate(arms):

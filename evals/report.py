@@ -204,7 +204,7 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
         figure(words["acceptable_short"], [arm.acceptable for _, _, arm in arms]),
     ]
     if k:
-        figures.append(figure(f"pass^{k}", [arm.pass_k[-1] for _, _, arm in arms]))
+        figures.append(figure(words["pass_k_short"].format(k=k), [arm.pass_k[-1] for _, _, arm in arms]))
     figures.append(_bleu_figure(arms, words))
     return interval_chart(figures, words["figures"])
 
