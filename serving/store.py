@@ -165,9 +165,15 @@ class Store:
     def add_another_request(
         self, brief_id: int, *, user: str, channel: str, thread_ts: str, locale: str, event_id: str | None = None
     ) -> Request | None:
-        """Ask once more for the same brief ("Try again"). Returns None when the event was seen before."""
+        """Ask once more for the same brief ("Try again").
+
+        Returns None when the event was seen before, or the person's last one for this brief is still being written.
+        """
         with self.transaction() as db:
             if event_id is not None and not self._first_sight(db, event_id):
+                return None
+            unwritten = "SELECT 1 FROM requests WHERE brief_id = ? AND user = ? AND state = 'waiting'"
+            if db.execute(unwritten, [brief_id, user]).fetchone():
                 return None
             return self._add_request(db, brief_id, user, channel, thread_ts, locale)
 

@@ -75,6 +75,22 @@ def test_a_request_waits_until_it_is_answered_and_has_one_draft(store: Store) ->
     assert store.draft_at("C1", first.ts) == store.draft_of(request.id) == first
 
 
+def test_a_second_press_of_try_again_waits_for_the_first(store: Store) -> None:
+    def press(user: str, event: str) -> Request | None:
+        return store.add_another_request(
+            asked.brief_id, user=user, channel="C1", thread_ts="1", locale="en-US", event_id=event
+        )
+
+    asked = ask(store)
+    answer(store, asked)
+    first = press("U_ANNA", "press 1")
+    assert first is not None
+    assert press("U_ANNA", "press 2") is None
+    assert press("U_LIWEI", "press 3") is not None
+    answer(store, first, "two")
+    assert press("U_ANNA", "press 4") is not None
+
+
 def test_the_brief_comes_back_as_it_was_stored(store: Store) -> None:
     task = task_of(LAMP, "en", "home")
     assert store.brief(ask(store, task=task).brief_id).task == task
