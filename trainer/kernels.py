@@ -64,9 +64,10 @@ def loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         loss = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
         _cross_entropy[(len(logits),)](logits, targets, loss, logits.shape[1], BLOCK=4096, num_warps=16)
         return loss, logits
-    wide = logits.float()
-    loss = wide.logsumexp(-1) - wide.gather(1, targets[:, None])[:, 0]
-    gradient = wide.softmax(-1)
+    gradient = logits.softmax(-1, dtype=torch.float32)
+    # The log of the sum of exponentials, by way of the largest one: its share of the sum is never too small for a log.
+    total = logits.amax(-1).float() - gradient.amax(-1).log()
+    loss = total - logits.gather(1, targets[:, None])[:, 0].float()
     gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
     return loss, gradient.to(logits.dtype)
 

@@ -36,7 +36,7 @@ from trainer.checkpoint import Checkpoints, Moment
 from trainer.dataset import IGNORED, Row, TrainingData
 from trainer.group import ALONE, Group
 from trainer.objective import Objective
-from trainer.plan import MemoryPlan, memory_plan
+from trainer.plan import MemoryPlan, keep_freed_memory, memory_plan
 from trainer.recipe import Recipe
 
 DIVERGED = 2.0  # times the first steps' loss
@@ -252,6 +252,8 @@ def fit(
     stages: list[Stage] = [answers, *([then] if then else [])]
     steps = sum(len(stage.plan) for stage in stages)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if parameters[0].device.type == "cpu":
+        keep_freed_memory()
     dtype = working_dtype(recipe, parameters[0].device)
     scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=dtype is torch.float16)
     torch.manual_seed(recipe.seed + group.rank)

