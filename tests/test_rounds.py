@@ -258,13 +258,13 @@ def test_progress_is_there_for_others_to_see(desk: Settings, filled: Store) -> N
 
 @pytest.fixture
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A machine whose memory holds a part of 300 tokens and no more; the list says how large the parts were."""
+    """A machine whose memory holds a part of 700 tokens and no more; the list says how large the parts were."""
     sizes: list[int] = []
     inner = Objective.__call__
 
     def limited(self: Objective, part: list[Row]) -> torch.Tensor:
         sizes.append(sum(len(row["input_ids"]) for row in part))
-        if sizes[-1] > 330:
+        if sizes[-1] > 700:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return inner(self, part)
 
@@ -281,8 +281,8 @@ def test_out_of_memory_is_tried_once_more_with_half_as_much(
     assert said == "Out of memory; once more with half as many tokens at a time."
     assert (first[:7], second[:7]) == ("Memory:", "Memory:")
     assert outcome.round.facts["notes"] == notes
-    assert short_of_memory[0] > 330
-    assert max(short_of_memory[1:]) <= 330
+    assert short_of_memory[0] > 700
+    assert max(short_of_memory[1:]) <= 700
 
 
 def test_out_of_memory_twice_says_what_to_change(
