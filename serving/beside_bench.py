@@ -1,8 +1,9 @@
 """How a draft fares beside a round on the same cores. Run: python -m serving.beside_bench
 
-A JSON line a turn: {"round": "none"|"equal"|"idle", "draft_tok_s": […], "steps_per_s": …}. One engine answers one draft
-after the other while one round trains on the starter pairs, its threads scheduled by turns like those of every process
-("equal") and as `copydesk round run` schedules them ("idle"). The round lives in a temporary folder, and is then ended.
+A JSON line a turn: {"round": "none"|"equal"|"ours", "draft_tok_s": […], "steps_per_s": …, "steps_per_s_between": …}.
+One engine answers some drafts one after the other, then rests, while one round trains on the starter pairs. By turns the
+round is scheduled like every process ("equal") and as it schedules itself ("ours", see trainer.priority). It lives in a
+temporary folder, and is then ended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -30,13 +33,16 @@ from serving.store import BASE, Store
 TURNS = 3
 DRAFTS = 6
 TOKENS = 16
+REST_S = 15
 STEPS_FIRST = 2  # of the round, before the first turn
 
 
-def schedule(pid: int, policy: int) -> None:
-    """All threads that the process has; later ones inherit it."""
+def schedule(pid: int, policy: int, nice: int) -> None:
+    """All threads that the process has, and its session."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
+    if (group := Path(f"/proc/{pid}/autogroup")).exists():
+        group.write_text(str(nice))
 
 
 async def drafts(client: ModelClient, numbers: count[int]) -> list[float]:
@@ -54,6 +60,15 @@ def step_of(store: Store) -> int:
     return running[1].step if running else 0
 
 
+@contextmanager
+def steps(store: Store) -> Iterator[list[float]]:
+    """The list gets the round's steps a second meanwhile."""
+    step, began = step_of(store), time.monotonic()
+    rate: list[float] = []
+    yield rate
+    rate.append(round((step_of(store) - step) / (time.monotonic() - began), 2))
+
+
 async def measure(settings: Settings) -> None:
     store = Store(settings.database)
     store.add_pairs(starter_pairs("en"))
@@ -66,7 +81,7 @@ async def measure(settings: Settings) -> None:
     numbers = count()
     async with ModelClient.of(settings) as client:
         await drafts(client, numbers)  # the first is slower
-        say("none", await drafts(client, numbers), 0.0)
+        say("none", await drafts(client, numbers))
         with (settings.copydesk_home / "round.log").open("w+") as log:
             training = subprocess.Popen(  # noqa: ASYNC220  (a bench has nothing else to do meanwhile)
                 command,
@@ -81,11 +96,13 @@ async def measure(settings: Settings) -> None:
                         raise CopydeskError(f"The round did not start: {log.read()[-2000:]}")
                     await asyncio.sleep(0.5)
                 for _ in range(TURNS):
-                    for name, policy in (("equal", os.SCHED_OTHER), ("idle", os.SCHED_IDLE)):
-                        schedule(training.pid, policy)
-                        step, began = step_of(store), time.monotonic()
-                        rates = await drafts(client, numbers)
-                        say(name, rates, (step_of(store) - step) / (time.monotonic() - began))
+                    for name, rank in (("equal", (os.SCHED_OTHER, 0)), ("ours", (os.SCHED_IDLE, 19))):
+                        schedule(training.pid, *rank)
+                        with steps(store) as beside:
+                            rates = await drafts(client, numbers)
+                        with steps(store) as between:
+                            await asyncio.sleep(REST_S)
+                        say(name, rates, *beside, *between)
             finally:
                 training.terminate()
                 training.wait()
@@ -93,8 +110,9 @@ async def measure(settings: Settings) -> None:
     await serving
 
 
-def say(name: str, rates: list[float], steps: float) -> None:
-    print(json.dumps({"round": name, "draft_tok_s": rates, "steps_per_s": round(steps, 2)}), flush=True)
+def say(name: str, rates: list[float], beside: float | None = None, between: float | None = None) -> None:
+    figures = {"round": name, "draft_tok_s": rates, "steps_per_s": beside, "steps_per_s_between": between}
+    print(json.dumps(figures), flush=True)
 
 
 def main() -> None:

@@ -306,8 +306,24 @@ def test_a_full_disk_is_told_before_anything_is_read(
     assert filled.rounds() == []
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux only")
-def test_a_round_on_a_cpu_takes_what_the_engine_leaves() -> None:
-    code = "import os, trainer.__main__ as t; t._give_way(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parent)
-    assert done.stdout.strip() == str(has_cpu_build())
+@pytest.mark.skipif(not (hasattr(os, "SCHED_IDLE") and has_cpu_build()), reason="Linux without a GPU only")
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_round_on_a_cpu_stands_behind_every_other_process(leads: bool) -> None:
+    code = """if True:
+        import os
+        from pathlib import Path
+        from trainer.priority import give_way
+        give_way()
+        group = Path("/proc/self/autogroup")
+        nice = int(group.read_text().split()[-1]) if group.exists() else 19
+        print(os.sched_getscheduler(0) == os.SCHED_IDLE, os.getsid(0) == os.getpid(), nice)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=HERE.parent,
+        start_new_session=leads,
+    )
+    assert done.stdout.split() == ["True", "True", "19"]

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from serving.engine import has_cpu_build
 from serving.exchange import starter_pairs
 from serving.held_out import suite_keys
 from serving.records import LANGUAGES, CopydeskError
 from serving.settings import Settings, read_settings
 from serving.store import Store
+from trainer.priority import give_way
 from trainer.recipe import RECIPES, Recipe, recipe_named
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def run(
 ) -> None:
     """Train a new version on the current pairs, alone or under torchrun or accelerate launch."""
     _set_environment()
-    _give_way()
     from transformers.utils import logging
 
     from trainer.group import joined
@@ -131,14 +130,6 @@ def _set_environment() -> None:
     """The libraries read their environment when they are loaded: call it before they are."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-
-
-def _give_way() -> None:
-    """On a CPU the round takes what the engine leaves. The engine waits for the slowest of its threads: beside a round
-    of equal rank a draft came at one token a second (docs/performance.md). Threads inherit this.
-    """
-    if has_cpu_build() and hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -231,4 +222,5 @@ def starter(
 
 
 if __name__ == "__main__":
+    give_way()
     main()
