@@ -16,7 +16,7 @@ from bot.blocks import JSON
 from bot.charts import Step, step_of
 from bot.marks import metadata, posted
 from bot.office import Office, RefusalError
-from bot.refusals import GONE, code_of
+from bot.refusals import code_of, passes
 from bot.scorecards import card_blocks, decided, fallback_text
 from bot.texts import Words
 from serving.canary import Canaries
@@ -63,8 +63,8 @@ class Announcements:
             try:
                 await self.refresh(scorecard_id)
             except SlackApiError as error:
-                if code_of(error) in GONE:
-                    log.info("The message of scorecard %d was deleted.", scorecard_id)
+                if not passes(error):
+                    log.info("The message of scorecard %d stays as it is: %s", scorecard_id, code_of(error))
                     continue
                 self.due.add(scorecard_id)
                 raise
@@ -128,7 +128,7 @@ class Announcements:
             return
         cursor = ""
         while True:
-            answer = await self._office.slack.conversations_members(channel=self._channel, limit=1000, cursor=cursor)
+            answer = await self._office.slack.conversations_members(channel=self._channel, limit=200, cursor=cursor)
             if user in answer["members"]:
                 return
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""

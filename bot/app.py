@@ -89,7 +89,7 @@ class Bot:
             (app.event("app_home_opened"), home.opened),
             (app.event("reaction_added"), rated.reacted),
             (app.event("reaction_removed"), rated.reacted),
-            (app.event("agent_session_stopped"), _noted),
+            (app.event("agent_session_stopped"), self.drafts.stopped),
             (app.command("/copy"), asked.command),
             (app.action(blocks.ASK), asked.form),
             (app.action(blocks.CHANGE), asked.change),
@@ -153,10 +153,6 @@ class Bot:
 
 def build_app(desk: Desk) -> AsyncApp:
     return Bot(desk).app
-
-
-async def _noted() -> None:
-    """An event that needs an acknowledgement and nothing else; without a listener Slack would send it again."""
 
 
 async def serve(desk: Desk, stop: asyncio.Event) -> None:

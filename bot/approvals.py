@@ -13,7 +13,7 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from bot.announcements import Announcements
 from bot.blocks import JSON, actions, button, plain, section
 from bot.marks import metadata, posted
-from bot.office import Office, RefusalError
+from bot.office import ASKED_S, Office, RefusalError
 from bot.scorecards import ROLL_BACK, headline
 from bot.texts import Words
 from serving.card import Card, Verdict
@@ -54,8 +54,9 @@ class Approvals:
             self._office.work.start(self._announcements.refresh_all(about["version"]))
             raise RefusalError("decided_already", version=decision.version, user=decision.user)
         if callback_id == APPROVE_VIEW:
-            with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
-                await self._office.desk.client.knows(about["version"])
+            with contextlib.suppress(EngineUnavailable, TimeoutError):  # it may load the version when it is back
+                async with asyncio.timeout(ASKED_S):
+                    await self._office.desk.client.knows(about["version"])
         words = await self._office.locales.words(user)
         about["live"] = await asyncio.to_thread(self._store.live)  # what the lead decides against
         others = await asyncio.to_thread(self._other_cards, about["version"], about["card"])

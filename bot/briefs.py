@@ -11,7 +11,7 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from bot.blocks import JSON, help_blocks, plain
 from bot.drafts import Drafts
 from bot.marks import metadata
-from bot.markup import plain_of
+from bot.markup import plain_of, with_emoji
 from bot.office import Office
 from bot.parsing import (
     DEFAULT_EMOJI,
@@ -37,19 +37,23 @@ class Briefs:
         self._office = office
         self._drafts = drafts
 
-    async def mentioned(self, event: JSON, body: JSON) -> None:
-        thread_ts = event.get("thread_ts") or event["ts"]
-        await self._asked(event["text"], event["user"], event["channel"], thread_ts, body["event_id"])
+    async def mentioned(self, event: JSON) -> None:
+        if event.get("bot_id") or not event.get("user"):  # a workflow's, or another bot's
+            return
+        await self._asked(event)
 
-    async def said(self, event: JSON, body: JSON) -> None:
+    async def said(self, event: JSON) -> None:
         """A direct message is a brief; what people say elsewhere is theirs."""
         if event.get("channel_type") != "im" or event.get("bot_id") or event.get("subtype") not in (None, "file_share"):
             return
-        thread_ts = event.get("thread_ts") or event["ts"]
-        await self._asked(event.get("text", ""), event["user"], event["channel"], thread_ts, body["event_id"])
+        await self._asked(event)
 
-    async def _asked(self, text: str, user: str, channel: str, thread_ts: str, event_id: str) -> None:
-        text = plain_of(text)
+    async def _asked(self, event: JSON) -> None:
+        text = plain_of(with_emoji(event.get("text", ""), event.get("blocks", ())))
+        user, channel = event["user"], event["channel"]
+        thread_ts = event.get("thread_ts") or event["ts"]
+        # A message that is edited comes as a new event; it is answered once.
+        event_id = f"{channel}:{event['ts']}"
         words = await self._office.locales.words(user)
         task = task_from(text)
         if not text or says_nothing(text):
@@ -161,7 +165,7 @@ def task_in(values: dict[str, str]) -> Task:
     low, high = DEFAULT_LENGTH[language]
     if values["length_min"] or values["length_max"]:
         low = int(values["length_min"] or max(1, int(values["length_max"]) * 6 // 10))
-        high = int(values["length_max"] or low * 3 // 2)
+        high = int(values["length_max"] or max(low, min(low * 3 // 2, MAX_LENGTH)))
     emoji = {"none": DEFAULT_EMOJI, "few": FEW_EMOJI}.get(values.get("emoji", "none"))
     return task_of(
         Requirements(

@@ -13,8 +13,8 @@ from slack_sdk.errors import SlackApiError
 from bot.announcements import Announcements
 from bot.blocks import JSON
 from bot.marks import metadata, posted
-from bot.office import Office
-from bot.refusals import GONE, code_of
+from bot.office import ASKED_S, Office
+from bot.refusals import passes
 from bot.scorecards import trial_text
 from serving.canary import SHARE_PERCENT, Canaries, Trial
 from serving.client import EngineUnavailable
@@ -39,8 +39,9 @@ class Trials:
         user, about = body["user"]["id"], json.loads(body["actions"][0]["value"])
         version = about["version"]
         self._office.desk.registry.require_lead(user)
-        with contextlib.suppress(EngineUnavailable):  # it may load the version when it is back
-            await self._office.desk.client.knows(version)
+        with contextlib.suppress(EngineUnavailable, TimeoutError):  # it may load the version when it is back
+            async with asyncio.timeout(ASKED_S):
+                await self._office.desk.client.knows(version)
         self._announcements.due.add(about["card"])  # where this is refused, the card is behind
         await asyncio.to_thread(self._canaries.start, version, SHARE_PERCENT, user=user)
         await ack()
@@ -82,7 +83,7 @@ class Trials:
                     metadata=metadata(TRIAL, trial=over.canary.id),
                 )
         except SlackApiError as error:
-            if code_of(error) not in GONE:
+            if passes(error):
                 raise
             log.info("The message of scorecard %d was deleted; nobody reads what came of its trial.", card.id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -50,6 +51,7 @@ class Drafts:
         self._streaming = Streaming()
         self._adopted: set[str] = set()
         self._running: set[int] = set()
+        self._replies: set[Reply] = set()
         self._idle = asyncio.Event()
         self._leaving = False
 
@@ -89,6 +91,16 @@ class Drafts:
         await ack()
         if request is not None:
             self._office.work.start(self._see_through(request, note=False))
+
+    async def stopped(self, event: JSON) -> None:
+        """Somebody pressed Stop: a draft ends with what is written. That the session rests is for us to say."""
+        for reply in self._replies:
+            if reply.ts in event.get("streaming_message_ts", ()):
+                reply.stopped = True
+        with contextlib.suppress(SlackApiError):
+            await self._slack.agents_sessions_setStatus(
+                channel_id=event["channel"], thread_ts=event.get("thread_ts"), status="active"
+            )
 
     async def resume(self) -> None:
         """Take up what a killed process left: requests without an answer, and answers that nobody saw whole."""
@@ -137,6 +149,7 @@ class Drafts:
             thread_ts = await self._note(request, brief, words, resumed=resumed, note=note)
             about(ts=thread_ts)  # the answer to a command opened its thread just now
             reply = await self._reply(request, thread_ts, resumed=resumed)
+            self._replies.add(reply)
             try:
                 draft = await asyncio.to_thread(self._store.draft_of, request.id)
                 draft = draft or await self._write(request, brief, reply, words)
@@ -147,6 +160,7 @@ class Drafts:
                     log.info("Request %d is answered, written in %.1f s.", request.id, draft.total_s)
             finally:
                 self._ended(request)
+                self._replies.discard(reply)
                 reply.leave()
         except SlackApiError as error:
             if code_of(error) not in CLOSED_TO_US:
@@ -310,13 +324,17 @@ class Drafts:
             await self._load(version)
         completion: Completion | None = None
         for _ in range(2):
-            text = ""
+            completion, text, began = None, "", time.monotonic()
             async for part in client.stream(task_messages(brief.task), version, SAMPLING):
                 if isinstance(part, Completion):
                     completion = part
                 else:
                     text = (text + part.text).lstrip()
                     await reply.show(text)
+                if reply.stopped and text:
+                    seconds = time.monotonic() - began
+                    completion = completion or Completion(text.rstrip(), version, 0, 0, None, seconds, "stopped")
+                    break
             assert completion is not None
             if completion.text:
                 break

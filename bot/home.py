@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from slack_sdk.errors import SlackApiError
 
@@ -15,6 +16,8 @@ from bot.texts import Words
 from serving.card import Card
 from serving.records import CopydeskError
 from serving.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class Home:
@@ -40,9 +43,8 @@ class Home:
                 json={"channel_id": channel, "title": words("prompts_title"), "prompts": prompts},
             )
         except SlackApiError as error:
-            # Workspaces without the agent's surface have no place for prompts; the greeting says the same.
-            if code_of(error) not in ("unknown_method", "channel_not_found", "invalid_arguments"):
-                raise
+            # Some conversations have no place for prompts; the greeting says the same.
+            log.info("No prompts are suggested: %s", code_of(error))
         history = await slack.conversations_history(channel=channel, limit=1)
         if not history["messages"]:
             button_row = actions(button(words("open_form"), ASK, channel))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+JSON = dict[str, Any]
 MARKDOWN_LIMIT = 11_000  # of Slack's 12,000 characters in all markdown blocks of a message
 TEXT_LIMIT = 3_900  # of the 4,000 that chat.update takes
 
@@ -28,6 +31,23 @@ def plain_of(text: str) -> str:
     text = re.sub(r"<[@#!][^|>]*\|([^>]+)>", r"\1", text)
     text = re.sub(r"<[@#!][^>]*>", "", text)
     return unescape(text).strip()
+
+
+def with_emoji(text: str, blocks: Iterable[JSON]) -> str:
+    """Emoji as themselves: a message's text has names such as :sparkles:, its blocks say what they stand for."""
+    characters = {
+        element["name"]: "".join(chr(int(point, 16)) for point in element["unicode"].split("-"))
+        for element in _elements(blocks)
+        if element.get("type") == "emoji" and element.get("unicode")
+    }
+    named = lambda found: characters.get(found[1], found[0])  # noqa: E731
+    return re.sub(r":([^\s:]+):(?::skin-tone-\d:)?", named, text)
+
+
+def _elements(blocks: Iterable[JSON]) -> Iterator[JSON]:
+    for block in blocks:
+        yield block
+        yield from _elements(block.get("elements", ()))
 
 
 def markdown(text: str) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.locales import Locales
 from bot.outside import Check
+from bot.refusals import NOT_THERE, code_of
 from bot.texts import Words
 from serving.client import ModelClient
 from serving.handover import Away
@@ -22,6 +24,8 @@ from serving.settings import Settings
 from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
+
+ASKED_S = 1.0  # of the three seconds that Slack waits, for what the engine is asked first
 
 JSON = dict[str, Any]
 
@@ -96,8 +100,15 @@ class Office:
     async def whisper(
         self, channel: str, user: str, text: str, *, thread_ts: str | None = None, blocks: list[JSON] | None = None
     ) -> None:
-        """Say something that only one person sees."""
-        await self.slack.chat_postEphemeral(channel=channel, user=user, text=text, thread_ts=thread_ts, blocks=blocks)
+        """Say something that only one person sees: there, or to those who are not in the channel in their own."""
+        try:
+            await self.slack.chat_postEphemeral(
+                channel=channel, user=user, text=text, thread_ts=thread_ts, blocks=blocks
+            )
+        except SlackApiError as error:
+            if code_of(error) not in NOT_THERE:
+                raise
+            await self.slack.chat_postMessage(channel=user, text=text, blocks=blocks)
 
     async def channel_words(self) -> Words:
         """The channel has no locale; the first lead, who decides, does."""

@@ -68,6 +68,7 @@ class Reply:
         self._sent = ""
         self._last = 0.0
         self.ts = ts
+        self.stopped = False  # the person wants no more of it
 
     async def show(self, text: str) -> None:
         """The text so far. Not every call reaches Slack: its rates are shared by all that grow."""
@@ -156,6 +157,7 @@ class Reply:
             # Streams die after some minutes, or the person pressed Stop: the end comes by update.
             log.info("The stream %s ended (%s).", self.ts, code_of(error))
             self._stream = None
+            self.stopped = self.stopped or code_of(error) == "stopped_by_user"
 
     async def _stop(self, rest: str, footer: list[JSON]) -> bool:
         assert self._stream is not None

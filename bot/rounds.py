@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
 from slack_bolt.context.ack.async_ack import AsyncAck
+from slack_sdk.errors import SlackApiError
 
 from bot.blocks import JSON, actions, button, section
 from bot.marks import metadata, posted
 from bot.markup import escape
 from bot.office import Office, RefusalError
+from bot.refusals import code_of, passes
 from bot.texts import Words
 from serving.jobs import Job, Jobs
 from serving.records import Round, RoundState
+
+log = logging.getLogger(__name__)
 
 CANCEL_ROUND = "cancel_round"
 KIND = "round"
@@ -52,7 +57,12 @@ class Rounds:
             last, said = self._told.get(round.id, (float("-inf"), ""))
             if running and (text == said or time.monotonic() - last < UPDATE_S):
                 return
-            await self._office.slack.chat_update(channel=channel, ts=ts, parse="none", link_names=False, **about)
+            try:
+                await self._office.slack.chat_update(channel=channel, ts=ts, parse="none", link_names=False, **about)
+            except SlackApiError as error:
+                if passes(error):
+                    raise
+                log.info("The message of round %d stays as it is: %s", round.id, code_of(error))
         # A round that was over before anybody saw it needs no message: its scorecard comes.
         self._told[round.id] = (time.monotonic(), text)
         await asyncio.to_thread(self._jobs.set_message, round.id, channel, ts, round.state)

@@ -2,8 +2,8 @@
 
 A JSON line a turn: {"round": "none"|"equal"|"ours", "draft_tok_s": […], "steps_per_s": …, "steps_per_s_between": …}.
 One engine answers some drafts one after the other, then rests, while one round trains on the starter pairs. By turns
-the round is scheduled like every process ("equal") and as it schedules itself ("ours", see trainer.priority). It lives in
-a temporary folder, and is then ended.
+the round is scheduled like every process ("equal") and as it schedules itself ("ours", see trainer.priority). It lives
+in a temporary folder, and is then ended.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def test_a_trial_reads_as_plain_sentences() -> None:
         "The difference may be chance.",
     ]
     assert trial_text(rated(ENDED, (0, 0), (1, 2), people=0), Words("zh")).splitlines() == [
-        "*copy-0001 给 20 % 的人试用过*，从 2026-03-02 08:15 到 2026-03-04 09:30（UTC），由 命令行 结束。期间的好评：",
+        "copy-0001 给 20 % 的人试用过，从 2026-03-02 08:15 到 2026-03-04 09:30（UTC），由 命令行 结束。期间的好评：",
         "• copy-0001：还没有人评价",
         "• 基础模型：12 人 2 次评价，1 次好评（50 %，大约 9 % 到 91 %）",
         "评价的人太少，还无法比较：每个版本至少要 5 人。",

@@ -141,8 +141,8 @@ TEXTS = {
     "approve": "批准",
     "reject": "否决",
     "approve_what": "下一稿将由 {version} 代替 {live} 来写，随时可以回退。",
-    "approve_against": "它的评分卡结论是：*{headline}*。仍然可以批准，请写明原因。",
-    "also_scored": "它还有一张评分卡：*{headline}*。",
+    "approve_against": "它的评分卡结论是“{headline}”。仍然可以批准，请写明原因。",
+    "also_scored": "它还有一张评分卡：“{headline}”。",
     "reject_what": "{version} 不上线，现用版本照旧。",
     "decision_reason": "为什么？大家会看到。",
     "was_approved": "{who} 于 {when}（UTC）批准了 {version}。",
@@ -156,8 +156,8 @@ TEXTS = {
     # 试用
     "try": "先给 {share} 的人试用",
     "end_trial": "结束试用",
-    "trial_on": "*正在给 {share} 的人试用*，{who} 于 {since}（UTC）开始。目前的好评：",
-    "trial_over": "*{version} 给 {share} 的人试用过*，从 {since} 到 {until}（UTC），由 {who} 结束。期间的好评：",
+    "trial_on": "正在给 {share} 的人试用，{who} 于 {since}（UTC）开始。目前的好评：",
+    "trial_over": "{version} 给 {share} 的人试用过，从 {since} 到 {until}（UTC），由 {who} 结束。期间的好评：",
     "trial_rate": "{version}：{people} 人 {total} 次评价，{up} 次好评（{share}，大约 {low} 到 {high}）",
     "trial_unrated": "{version}：还没有人评价",
     "trial_few": "评价的人太少，还无法比较：每个版本至少要 {people} 人。",
@@ -209,7 +209,7 @@ TEXTS = {
     "duel_early": "这次盲比提前结束了。",
     "voting": "现在有 {n} 人在盲比，比完才显示结果。",
     "judge_said": (
-        "*评审模型 {judge}*（{state}）：优秀率 {candidate}，现用版本 {live}。与现用版本相比：{wins} 次更好，"
+        "评审模型 {judge}（{state}）：优秀率 {candidate}，现用版本 {live}。与现用版本相比：{wins} 次更好，"
         "{ties} 次持平，{losses} 次更差。它与大家{agree}。无法采用的回答：{unscored}。"
     ),
     "calibrated": "已与人工核对",

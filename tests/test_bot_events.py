@@ -1,0 +1,74 @@
+"""Events as a real workspace sends them, which people at the sandbox's page cannot make."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from bot_world import offers, world
+from openai_double import Answer
+
+from bot.markup import with_emoji
+
+pytestmark = pytest.mark.socket
+MENTION = {"type": "app_mention", "channel": "C_COPY", "user": "U_ANNA", "text": "<@U_BOT> a line for our Alder lamp"}
+
+
+async def test_a_mention_that_is_edited_is_answered_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.anna.mention("C_COPY", "a line for our Alder lamp")
+        await it.draft(it.anna, "C_COPY", ts)
+        edited = {**MENTION, "text": "<@U_BOT> two lines for our Alder lamp", "ts": ts}
+        it.sandbox.acts.send_event({**edited, "edited": {"user": "U_ANNA", "ts": "9.9"}})
+        await it.draft(it.anna, "C_COPY", await it.anna.mention("C_COPY", "a line for our Sora rug"))
+        assert len(it.store.drafts()) == 2
+
+
+async def test_a_mention_by_a_workflow_or_another_bot_is_left_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        workflow = {name: value for name, value in MENTION.items() if name != "user"}
+        it.sandbox.acts.send_event({**workflow, "bot_id": "B1", "ts": "5.1"})
+        it.sandbox.acts.send_event({**MENTION, "bot_id": "B2", "ts": "5.2"})
+        await it.draft(it.anna, "C_COPY", await it.anna.mention("C_COPY", "a line for our Sora rug"))
+        assert len(it.store.drafts()) == 1
+
+
+async def test_a_draft_that_a_person_stops_keeps_what_is_written(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.engine.answers = [Answer(tuple(f"word{n} " for n in range(200)), pause=0.1)]
+        ts = await it.anna.mention("C_COPY", "a line for our Alder lamp")
+        growing = await it.anna.wait_message("C_COPY", lambda m: "word5" in m["text"], thread_ts=ts)
+        it.sandbox.acts.send_event(
+            {
+                "type": "agent_session_stopped",
+                "channel": "C_COPY",
+                "thread_ts": ts,
+                "streaming_message_ts": [growing["ts"]],
+                "user": "U_ANNA",
+            }
+        )
+        draft = await asyncio.wait_for(it.draft(it.anna, "C_COPY", ts), 10)
+        assert draft["ts"] == growing["ts"]
+        (stored,) = it.store.drafts()
+        assert stored.text.startswith("word0 word1")
+        assert "word150" not in stored.text
+        assert offers(draft, "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lamp :sparkles: now", "lamp ✨ now"),
+        ("hi :wave::skin-tone-3: there", "hi 👋🏼 there"),
+        ("at 10:30:15, a ratio of 3:4:5", "at 10:30:15, a ratio of 3:4:5"),
+    ],
+)
+def test_emoji_that_come_by_name_are_read_as_themselves(text: str, expected: str) -> None:
+    named = [
+        {"type": "emoji", "name": "sparkles", "unicode": "2728"},
+        {"type": "emoji", "name": "wave", "unicode": "1f44b-1f3fc", "skin_tone": 3},
+        {"type": "emoji", "name": "our_logo"},
+    ]
+    blocks = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": named}]}]
+    assert with_emoji(text, blocks) == expected
