@@ -323,7 +323,8 @@ async def test_somebody_outside_the_channel_cannot_grade(tmp_path: Path) -> None
         card = await card_of(it, it.liwei)
         it.sandbox.workspace.leave("C_COPY", "U_LIWEI")
         await it.liwei.press("C_COPY", str(card["ts"]), "grade_blind")
-        refused = await it.liwei.wait_message("C_COPY", lambda m: m["ephemeral"])
+        # Slack shows nothing in a channel to those who are not in it.
+        refused = await it.liwei.wait_message(it.liwei.dm, lambda m: "盲评" in m["text"])
         assert refused["text"] == "盲评由 <#C_COPY> 的成员来做。请先加入频道，再点一次。"
         assert it.store.rows("SELECT * FROM sheets") == []
 

@@ -149,6 +149,8 @@ class WebApi:
 
     def conversations_members(self, arguments: JSON) -> JSON:
         channel = self.workspace.channel(_need(arguments, "channel"))
+        if not 0 < int(arguments.get("limit", 100)) < 1000:
+            raise SlackError("invalid_limit")
         return {"members": self.workspace.members(channel), "response_metadata": {"next_cursor": ""}}
 
     def conversations_replies(self, arguments: JSON) -> JSON:
@@ -189,7 +191,7 @@ class WebApi:
     def chat_post_ephemeral(self, arguments: JSON) -> JSON:
         reader = self.workspace.user(_need(arguments, "user")).id
         channel = self.workspace.channel(_need(arguments, "channel"))
-        if channel.member not in (None, reader):
+        if reader not in self.workspace.members(channel):
             raise SlackError("user_not_in_channel")
         message = self._composed(channel.id, arguments)
         message.ephemeral_for = reader
