@@ -21,7 +21,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 )
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import approvals, blocks, briefs, corrections, grading, rounds, scorecards
+from bot import approvals, blocks, briefs, corrections, doctor, grading, rounds, scorecards
 from bot.announcements import Announcements
 from bot.approvals import Approvals
 from bot.briefs import Briefs
@@ -174,6 +174,9 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     except (ClientError, OSError) as error:
         url = desk.settings.slack_api_url
         raise CopydeskError(f"Slack cannot be reached at {url} ({error}); check the network.") from error
+    room = await doctor.channel(bot.office.slack, desk.settings.copydesk_channel)
+    if not room.ok:
+        log.warning("Scorecards cannot be posted: %s; %s.", room.found, room.next_step)
     loops = [
         asyncio.create_task(_every(ANNOUNCE_S, bot.announcements.announce_new)),
         asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.tell)),

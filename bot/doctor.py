@@ -11,6 +11,7 @@ import psutil
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.refusals import code_of
 from serving.client import EngineUnavailable, ModelClient
 from serving.engine import has_cpu_build, sharing_plan
 from serving.handover import away_for
@@ -39,7 +40,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _model(settings),
         *_database(settings),
         *await _engine(settings),
-        await _slack(settings),
+        *await _slack(settings),
         _leads(settings),
     ]
 
@@ -133,14 +134,30 @@ async def _endpoint(settings: Settings) -> list[Finding]:
     return there + [Finding("endpoint", False, lack, step) for lack, step in abilities.lacks()]
 
 
-async def _slack(settings: Settings) -> Finding:
+async def _slack(settings: Settings) -> list[Finding]:
     if not settings.slack_bot_token:
-        return Finding("Slack", False, "no SLACK_BOT_TOKEN", "put both tokens into .env, or try: copydesk demo")
+        return [Finding("Slack", False, "no SLACK_BOT_TOKEN", "put both tokens into .env, or try: copydesk demo")]
+    slack = AsyncWebClient(settings.slack_bot_token, base_url=settings.slack_api_url)
     try:
-        answer = await AsyncWebClient(settings.slack_bot_token, base_url=settings.slack_api_url).auth_test()
+        answer = await slack.auth_test()
     except (SlackApiError, OSError) as error:
-        return Finding("Slack", False, str(error).splitlines()[0], "check SLACK_BOT_TOKEN and the network")
-    return Finding("Slack", True, f"{answer['user']} in {answer['team']}")
+        return [Finding("Slack", False, str(error).splitlines()[0], "check SLACK_BOT_TOKEN and the network")]
+    there = Finding("Slack", True, f"{answer['user']} in {answer['team']}")
+    return [there, await channel(slack, settings.copydesk_channel)]
+
+
+async def channel(slack: AsyncWebClient, id: str) -> Finding:
+    """Where scorecards go. A bot posts only where it was invited."""
+    if not id:
+        return Finding("channel", True, "none; scorecards are shown by copydesk eval show")
+    try:
+        found = (await slack.conversations_info(channel=id))["channel"]
+    except SlackApiError as error:
+        step = "COPYDESK_CHANNEL is the id below a channel's details in Slack, such as C0123ABCD; invite the bot there"
+        return Finding("channel", False, f"{id}: {code_of(error)}", step)
+    if not found.get("is_member"):
+        return Finding("channel", False, f"the bot is not in #{found['name']}", "type there: /invite @Copydesk")
+    return Finding("channel", True, f"#{found['name']}")
 
 
 def _leads(settings: Settings) -> Finding:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from bot_world import offers, world
 from openai_double import Answer
+from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.doctor import channel
 from bot.markup import with_emoji
 
 pytestmark = pytest.mark.socket
@@ -72,3 +74,13 @@ def test_emoji_that_come_by_name_are_read_as_themselves(text: str, expected: str
     ]
     blocks = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": named}]}]
     assert with_emoji(text, blocks) == expected
+
+
+async def test_a_channel_that_the_bot_cannot_post_in_is_named_with_what_to_do(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        slack = AsyncWebClient(it.settings.slack_bot_token, base_url=it.settings.slack_api_url)
+        assert (await channel(slack, "C_COPY")).ok
+        wrong = await channel(slack, "#copy")
+    assert not wrong.ok
+    assert wrong.found == "#copy: channel_not_found"
+    assert "such as C0123ABCD" in wrong.next_step
