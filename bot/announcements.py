@@ -12,7 +12,7 @@ from typing import Any
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from bot.blocks import JSON
+from bot.blocks import JSON, section
 from bot.charts import Step, step_of
 from bot.marks import metadata, posted
 from bot.office import Office, RefusalError
@@ -92,7 +92,7 @@ class Announcements:
             text = words("card_unreadable", version=scorecard.version)
             answer = await self._office.slack.chat_postMessage(channel=self._channel, text=text, metadata=about)
             return str(answer["ts"])
-        answer = await _with_or_without_charts(
+        answer = await as_far_as_drawn(
             self._office.slack.chat_postMessage,
             await asyncio.to_thread(self._blocks, scorecard, card, words),
             channel=self._channel,
@@ -152,7 +152,7 @@ class Announcements:
         decision = await asyncio.to_thread(self._store.decision_on, card.version)
         words = await self._office.channel_words()
         text = f"{fallback_text(card, words)[:3000]} {decided(decision, words) if decision else ''}"
-        await _with_or_without_charts(
+        await as_far_as_drawn(
             self._office.slack.chat_update,
             await asyncio.to_thread(self._blocks, scorecard, card, words),
             channel=scorecard.announced_channel,
@@ -192,14 +192,17 @@ class Announcements:
             return None
 
 
-async def _with_or_without_charts(
-    send: Callable[..., Awaitable[AsyncSlackResponse]], blocks: list[JSON], **about: Any
+async def as_far_as_drawn(
+    send: Callable[..., Awaitable[AsyncSlackResponse]], blocks: list[JSON], text: str, **about: Any
 ) -> AsyncSlackResponse:
-    """Not every workspace draws charts yet; the table says the same."""
-    try:
-        return await send(blocks=blocks, **about)
-    except SlackApiError as error:
-        if code_of(error) != "invalid_blocks":
-            raise
-        log.info("Slack draws no charts here: %s", error)
-        return await send(blocks=[block for block in blocks if block["type"] != "data_visualization"], **about)
+    """Not every workspace draws charts yet, nor tables: the table says what charts say, and the text what it says."""
+    plainer = [block for block in blocks if block["type"] != "data_visualization"]
+    plainest = [section(text[:3000]) if block["type"] == "table" else block for block in plainer]
+    for drawn in (blocks, plainer):
+        try:
+            return await send(blocks=drawn, text=text, **about)
+        except SlackApiError as error:
+            if code_of(error) != "invalid_blocks":
+                raise
+            log.info("Slack does not draw all of the card here: %s", error)
+    return await send(blocks=plainest, text=text, **about)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot_world import offers, world
 from openai_double import Answer
+from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.announcements import as_far_as_drawn
 from bot.doctor import channel
 from bot.markup import with_emoji
 
@@ -84,3 +87,21 @@ async def test_a_channel_that_the_bot_cannot_post_in_is_named_with_what_to_do(tm
     assert not wrong.ok
     assert wrong.found == "#copy: channel_not_found"
     assert "such as C0123ABCD" in wrong.next_step
+
+
+@pytest.mark.parametrize(
+    ("refused", "shown"),
+    [
+        ((), ["header", "table", "data_visualization"]),
+        (("data_visualization",), ["header", "table"]),
+        (("data_visualization", "table"), ["header", "section"]),
+    ],
+)
+async def test_a_card_is_posted_also_where_slack_draws_less(refused: tuple[str, ...], shown: list[str]) -> None:
+    async def send(*, blocks: list[dict[str, Any]], text: str) -> Any:
+        if any(block["type"] in refused for block in blocks):
+            raise SlackApiError("no", {"error": "invalid_blocks"})
+        return [block["type"] for block in blocks]
+
+    blocks = [{"type": kind} for kind in ("header", "table", "data_visualization")]
+    assert await as_far_as_drawn(send, blocks, "Excellent 40 %.") == shown
