@@ -95,7 +95,7 @@ class Drafts:
     async def stopped(self, event: JSON) -> None:
         """Somebody pressed Stop: a draft ends with what is written. That the session rests is for us to say."""
         for reply in self._replies:
-            if reply.ts in event.get("streaming_message_ts", ()):
+            if reply.ts in (event.get("streaming_message_ts") or ()):
                 reply.stopped = True
         with contextlib.suppress(SlackApiError):
             await self._slack.agents_sessions_setStatus(

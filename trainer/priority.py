@@ -20,7 +20,8 @@ def give_way() -> None:
     """
     if not (has_cpu_build() and hasattr(os, "SCHED_IDLE")):
         return
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # a container that forbids it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(PermissionError):  # it leads a session, or a shell's job, already
         os.setsid()
     if os.getsid(0) == os.getpid():
