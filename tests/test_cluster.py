@@ -36,6 +36,8 @@ def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'copydesk[cluster]'")
     # Other tests take the cores too: Ray's patience with its own processes is for machines that do nothing else.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+    # Else a proxy asks the engine of its own machine until that is full, and connections stay with a proxy.
+    os.environ["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"
     from ray.cluster_utils import Cluster
 
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
