@@ -235,6 +235,7 @@ async def test_a_draft_under_way_is_finished_before_the_engine_stops_for_a_round
     settings, supervisor = desk
     store, memory = Store(settings.database), Memory(settings)
     live = store.live()
+    await until_serving(settings, live)
     async with ModelClient(settings.endpoint) as client:
         assert await client.constrains(live)
         draft = client.stream(task_messages(LAMP), live, Sampling(max_tokens=12))
