@@ -82,7 +82,13 @@ def engine_of(completion: Completion) -> int:
 
 
 async def engines(client: ModelClient, model: str = BASE) -> set[int]:
-    return {engine_of(whole) for whole in await asyncio.gather(*(ask(client, model) for _ in range(12)))}
+    """Those that answer. Serve deals requests out by chance: where only one was heard, more are asked."""
+    heard: set[int] = set()
+    for _ in range(5):
+        heard |= {engine_of(whole) for whole in await asyncio.gather(*(ask(client, model) for _ in range(12)))}
+        if len(heard) > 1:
+            break
+    return heard
 
 
 async def test_both_machines_answer_and_an_answer_streams(client: ModelClient) -> None:
