@@ -174,9 +174,9 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     except (ClientError, OSError) as error:
         url = desk.settings.slack_api_url
         raise CopydeskError(f"Slack cannot be reached at {url} ({error}); check the network.") from error
-    room = await doctor.channel(bot.office.slack, desk.settings.copydesk_channel)
-    if not room.ok:
-        log.warning("Scorecards cannot be posted: %s; %s.", room.found, room.next_step)
+    finding = await doctor.channel(bot.office.slack, desk.settings.copydesk_channel)
+    if not finding.ok:
+        log.warning("Scorecards cannot be posted: %s; %s.", finding.found, finding.next_step)
     loops = [
         asyncio.create_task(_every(ANNOUNCE_S, bot.announcements.announce_new)),
         asyncio.create_task(_every(ANNOUNCE_S, bot.approvals.tell)),

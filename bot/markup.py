@@ -40,8 +40,8 @@ def with_emoji(text: str, blocks: Iterable[JSON]) -> str:
         for element in _elements(blocks)
         if element.get("type") == "emoji" and element.get("unicode")
     }
-    named = lambda found: characters.get(found[1], found[0])  # noqa: E731
-    return re.sub(r":([^\s:]+):(?::skin-tone-\d:)?", named, text)
+    name = re.compile(r":([^\s:]+):(?::skin-tone-\d:)?")
+    return name.sub(lambda found: characters.get(found[1], found[0]), text)
 
 
 def _elements(blocks: Iterable[JSON]) -> Iterator[JSON]:

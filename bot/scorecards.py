@@ -47,11 +47,11 @@ def headline(card: Card, words: Words) -> str:
 
 
 def reason_sentence(card: Card, words: Words) -> str:
-    values = {key: _said(key, value) for key, value in card.reason_values.items()}
+    values = {key: _value_text(key, value) for key, value in card.reason_values.items()}
     return words(f"why_{card.reason}", **{key: escape(value) for key, value in values.items()})
 
 
-def _said(name: str, value: object) -> str:
+def _value_text(name: str, value: object) -> str:
     if not isinstance(value, float):
         return str(value)
     return percent(value) if name in ("bar", "low", "high") else f"{value:.2g}"

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -37,12 +38,24 @@ REST_S = 15
 STEPS_FIRST = 2  # of the round, before the first turn
 
 
-def schedule(pid: int, policy: int, nice: int) -> None:
-    """All threads that the process has, and its session."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
-    if (group := Path(f"/proc/{pid}/autogroup")).exists():
-        group.write_text(str(nice))
+@dataclass(frozen=True)
+class Rank:
+    """How a process and its session are scheduled; the niceness of a session is None where sessions are no groups."""
+
+    policy: int
+    session: int | None
+
+    @classmethod
+    def of(cls, pid: int) -> Rank:
+        group = Path(f"/proc/{pid}/autogroup")
+        return cls(os.sched_getscheduler(pid), int(group.read_text().split()[-1]) if group.exists() else None)
+
+    def give(self, pid: int) -> None:
+        """To all threads that the process has, and to its session."""
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setscheduler(int(thread.name), self.policy, os.sched_param(0))
+        if self.session is not None:
+            Path(f"/proc/{pid}/autogroup").write_text(str(self.session))
 
 
 async def drafts(client: ModelClient, numbers: count[int]) -> list[float]:
@@ -95,9 +108,11 @@ async def measure(settings: Settings) -> None:
                         log.seek(0)
                         raise CopydeskError(f"The round did not start: {log.read()[-2000:]}")
                     await asyncio.sleep(0.5)
+                ours = Rank.of(training.pid)
+                equal = Rank(os.SCHED_OTHER, None if ours.session is None else 0)
                 for _ in range(TURNS):
-                    for name, rank in (("equal", (os.SCHED_OTHER, 0)), ("ours", (os.SCHED_IDLE, 19))):
-                        schedule(training.pid, *rank)
+                    for name, rank in (("equal", equal), ("ours", ours)):
+                        rank.give(training.pid)
                         with steps(store) as beside:
                             rates = await drafts(client, numbers)
                         with steps(store) as between:

@@ -27,16 +27,19 @@ async def test_a_mention_that_is_edited_is_answered_once(tmp_path: Path) -> None
         edited = {**MENTION, "text": "<@U_BOT> two lines for our Alder lamp", "ts": ts}
         it.sandbox.acts.send_event({**edited, "edited": {"user": "U_ANNA", "ts": "9.9"}})
         await it.draft(it.anna, "C_COPY", await it.anna.mention("C_COPY", "a line for our Sora rug"))
-        assert len(it.store.drafts()) == 2
+        assert len(it.store.rows("SELECT * FROM requests")) == 2
 
 
-async def test_a_mention_by_a_workflow_or_another_bot_is_left_alone(tmp_path: Path) -> None:
+async def test_a_mention_by_a_workflow_or_another_bot_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with world(tmp_path) as it:
         workflow = {name: value for name, value in MENTION.items() if name != "user"}
         it.sandbox.acts.send_event({**workflow, "bot_id": "B1", "ts": "5.1"})
         it.sandbox.acts.send_event({**MENTION, "bot_id": "B2", "ts": "5.2"})
         await it.draft(it.anna, "C_COPY", await it.anna.mention("C_COPY", "a line for our Sora rug"))
-        assert len(it.store.drafts()) == 1
+        assert len(it.store.rows("SELECT * FROM requests")) == 1
+    assert "A listener failed" not in caplog.text
 
 
 async def test_a_draft_that_a_person_stops_keeps_what_is_written(tmp_path: Path) -> None:

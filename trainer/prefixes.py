@@ -68,7 +68,7 @@ class Prefixes(NamedTuple):
 
     def gathered(self, states: Tensor) -> Tensor:
         """The other way: what a beginning's tokens have is the same in every row, so one of them is taken."""
-        return cast(Tensor, _Gathered.apply(states, self)) if self.shared else states
+        return states.index_select(0, self.firsts) if self.shared else states
 
 
 class _Spread(torch.autograd.Function):
@@ -86,17 +86,3 @@ class _Spread(torch.autograd.Function):
         sums.index_add_(0, prefixes.slots, grad.index_select(0, prefixes.repeats).float())
         out = grad.index_select(0, prefixes.firsts)
         return out.index_copy_(0, prefixes.repeated, sums.to(grad.dtype)), None
-
-
-class _Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, prefixes: Prefixes) -> Tensor:
-        ctx.prefixes = prefixes
-        return states.index_select(0, prefixes.firsts)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        (grad,) = grads
-        prefixes: Prefixes = ctx.prefixes
-        out = grad.new_zeros(len(prefixes.nodes), grad.shape[1])
-        return out.index_copy_(0, prefixes.firsts, grad), None

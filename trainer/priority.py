@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.engine import has_cpu_build
 
-LEAST = 19  # Linux's niceness
+NICEST = 19  # Linux gives no less weight
 
 
 def give_way() -> None:
@@ -26,4 +26,4 @@ def give_way() -> None:
         os.setsid()
     if os.getsid(0) == os.getpid():
         with suppress(OSError):  # a kernel without such groups
-            Path("/proc/self/autogroup").write_text(str(LEAST))
+            Path("/proc/self/autogroup").write_text(str(NICEST))
