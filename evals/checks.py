@@ -13,9 +13,10 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from evals import claims as claims_of
 from evals import text as reading
 from serving.prompt import length_of
-from serving.records import Requirements, Task
+from serving.records import Task
 
 DATA = Path(__file__).parent / "data"
 PRIMARY = frozenset({"answer", "language", "product", "selling_points", "length", "must_not", "claims"})
@@ -239,38 +240,8 @@ def must_not(text: _Text, task: Task) -> str | None:
 
 
 def claims(text: _Text, task: Task) -> str | None:
-    found = _claims_in(text, task)
+    found = claims_of.found(text.comparable, task)
     return _say(task, "claims", words=", ".join(found)) if found else ""
-
-
-def claims_in(text: str, task: Task) -> list[str]:
-    """The forbidden claims that a text makes, as the lists of claims spell them."""
-    return _claims_in(_Text(text, reading.comparable(text)), task)
-
-
-def _claims_in(text: _Text, task: Task) -> list[str]:
-    forbidden, innocent = _claims(task.language)
-    rest = text.comparable
-    for phrase in (*(known for known in innocent if known in rest), *_own_words(task.requirements)):
-        rest = reading.blanked(rest, phrase)
-    return [claim for claim in forbidden if claim in rest and reading.contains(rest, claim, inflected=True)]
-
-
-def _own_words(requirements: Requirements) -> tuple[str, ...]:
-    phrases = (phrase for point in requirements.selling_points for phrase in point)
-    return (requirements.product, *requirements.aliases, *phrases)
-
-
-@cache
-def _claims(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Forbidden claims and innocent phrases of a language."""
-    data = (DATA / f"claims_{language}.txt").read_text(encoding="utf-8")
-    lines = [line.strip() for line in data.splitlines()]
-    lines = [reading.comparable(line) for line in lines if line and not line.startswith("# ")]
-    return (
-        tuple(line for line in lines if not line.startswith("+")),
-        tuple(line[1:].strip() for line in lines if line.startswith("+")),
-    )
 
 
 def emoji(text: _Text, task: Task) -> str | None:

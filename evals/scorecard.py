@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from evals import metrics, stability, statistics, style
-from evals.checks import Grade, Score, claims_in, loose, score
+from evals.checks import Grade, Score, loose, score
+from evals.claims import claims_in
 from evals.overlap import Overlap, Reading, overlap, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
 from evals.suite import Item
