@@ -1,8 +1,8 @@
 """Does a text meet its brief: one function a requirement kind, each with a reason that a copywriter understands.
 
-Grades: a missed primary requirement (the answer itself, language, product, selling points, length, words to avoid,
-forbidden claims) is a fail; a missed secondary one (emoji, call to action, format) makes it acceptable; none missed is
-excellent.
+Grades: a missed primary requirement (the answer itself, no endless repetition, language, product, selling points,
+length, words to avoid, forbidden claims) is a fail; a missed secondary one (emoji, call to action, format) makes it
+acceptable; none missed is excellent.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from evals import claims as claims_of
 from evals import text as reading
+from evals.repetition import repeats
 from serving.prompt import length_of
 from serving.records import Task
 
 DATA = Path(__file__).parent / "data"
-PRIMARY = frozenset({"answer", "language", "product", "selling_points", "length", "must_not", "claims"})
+PRIMARY = frozenset({"answer", "repetition", "language", "product", "selling_points", "length", "must_not", "claims"})
 _ENGLISH = "the and you your with for of is it to on that this are at from by as its"
 _FOREIGN = "de la el los las que para con una un les des le et pour avec der das und mit für ein eine"
 ENGLISH = frozenset(_ENGLISH.split())
@@ -35,6 +36,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "empty": "The answer is empty.",
         "no_words": "The answer has no words, only emoji or punctuation.",
         "repeats": "The answer repeats the brief instead of writing the copy.",
+        "in_a_row": "Repeats the same words in a row: {words}.",
+        "circles": "Says the same thing again and again.",
         "language": "The text is not in English.",
         "product": "The product is not named: {product}.",
         "selling_points": "Selling points missing: {points}.",
@@ -56,6 +59,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "empty": "没有写出内容。",
         "no_words": "没有文字，只有表情或标点。",
         "repeats": "重复了需求，没有写文案。",
+        "in_a_row": "同样的话连着重复：{words}。",
+        "circles": "翻来覆去说同样的话。",
         "language": "不是中文。",
         "product": "没有写出产品名：{product}。",
         "selling_points": "缺少卖点：{points}。",
@@ -187,6 +192,13 @@ def _repeats_brief(text: _Text, task: Task) -> bool:
     return sum(line in answers for line in lines) >= 2
 
 
+def repetition(text: _Text, task: Task) -> str | None:
+    words = repeats(text.raw)
+    if words is None:
+        return ""
+    return _say(task, "in_a_row", words=words) if words else _say(task, "circles")
+
+
 def language(text: _Text, task: Task) -> str | None:
     han = reading.han(text.raw)
     words = [word.casefold() for word in reading.latin_words(text.raw)]
@@ -316,6 +328,7 @@ def format(text: _Text, task: Task) -> str | None:
 
 _CHECKS: dict[str, Callable[[_Text, Task], str | None]] = {
     "answer": answer,
+    "repetition": repetition,
     "language": language,
     "product": product,
     "selling_points": selling_points,

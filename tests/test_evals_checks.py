@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from evals import text as reading
 from evals.checks import Grade, score
 from evals.lint import read_starter
+from evals.repetition import repeats
 from serving.prompt import length_of, task_of
 from serving.records import Requirements, Task
 
@@ -138,7 +139,47 @@ def test_another_language_fails(text: str, task: Task) -> None:
 
 
 def test_twenty_thousand_characters_are_too_long_and_no_more() -> None:
-    assert missed(GOOD + " and more" * 2500, english(emoji=None, call_to_action=None)) == {"length"}
+    long = " ".join(" ".join(pair.output.split()) for pair in read_starter("en"))
+    assert len(long) > 20_000
+    assert missed(f"{GOOD} {long}", english(emoji=None, call_to_action=None, must_not=())) == {"length"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "so so so so",
+        "Luma Dew is soft and light. " * 4,
+        "It is soft and it is light, and the light is soft. " * 3,
+        "轻盈轻盈轻盈轻盈",
+        "好好好好好好",
+        "芦荟黄瓜水细细落下，小小一瓶放得进手提包。" * 2 + "细细落下，小小一瓶放得进手提包。芦荟黄瓜水。" * 2,
+    ],
+)
+def test_a_text_that_goes_in_circles_fails(text: str) -> None:
+    assert repeats(text) is not None
+    zh = not text.isascii()
+    found = score(GOOD_ZH + text if zh else GOOD + " " + text, chinese(length=None) if zh else english(length=None))
+    assert found.grade is Grade.FAIL
+    assert "repetition" in {check.kind for check in found.checks if not check.passed}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Go, go, go! Luma Dew is soft, Luma Dew is light, Luma Dew is yours.",
+        "- Soft for men\n- Soft for women\n- Soft for children\n- Soft for all of them at home",
+        "Day after day after day, call 555 010 010 for the 10,000,000 bottle prize.",
+        "哈哈哈哈，一口接一口，一天又一天。",
+        "买它！买它！买它！轻轻松松，干干净净，舒舒服服，漂漂亮亮。",
+    ],
+)
+def test_slogans_and_lists_may_repeat_a_word(text: str) -> None:
+    assert repeats(text) is None
+
+
+def test_a_long_text_of_people_does_not_count_as_repeating_itself() -> None:
+    for language in ("en", "zh"):
+        assert repeats("\n".join(pair.output for pair in read_starter(language))) is None
 
 
 def test_a_decomposed_text_is_read_like_a_composed_one() -> None:
