@@ -1,8 +1,8 @@
 """Does a text meet its brief: one function a requirement kind, each with a reason that a copywriter understands.
 
 Grades: a missed primary requirement (the answer itself, no endless repetition, language, product, selling points,
-length, words to avoid, forbidden claims) is a fail; a missed secondary one (emoji, call to action, format) makes it
-acceptable; none missed is excellent.
+length, words to avoid, forbidden claims) is a fail; a missed secondary one (doubtful wording, emoji, call to action,
+format) makes it acceptable; none missed is excellent.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from evals import claims as claims_of
 from evals import text as reading
+from evals.claims import claims_in
 from evals.repetition import repeats
 from serving.prompt import length_of
 from serving.records import Task
@@ -45,6 +45,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "long": "Too long: {count} words, the brief asks for {low}-{high}.",
         "must_not": "Uses what the brief says to avoid: {words}.",
         "claims": "Makes a claim that cannot be proven: {words}.",
+        "wording": "Perhaps a claim; a person should look: {words}.",
         "emoji": "Emoji: {count} used, the brief asks for {asked}.",
         "no_emoji": "Emoji: {count} used, the brief asks for none.",
         "no_action": "The last sentence does not ask the reader to act.",
@@ -68,6 +69,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "long": "太长：{count} 字，需求是 {low}-{high} 字。",
         "must_not": "用了需求要求避免的词：{words}。",
         "claims": "用了无法证实的说法：{words}。",
+        "wording": "可能是无法证实的说法，请人看一眼：{words}。",
         "emoji": "表情：用了 {count} 个，需求是 {asked} 个。",
         "no_emoji": "表情：用了 {count} 个，需求是不用。",
         "no_action": "最后一句没有行动号召。",
@@ -252,8 +254,18 @@ def must_not(text: _Text, task: Task) -> str | None:
 
 
 def claims(text: _Text, task: Task) -> str | None:
-    found = claims_of.found(text.comparable, task)
-    return _say(task, "claims", words=", ".join(found)) if found else ""
+    return _claims(task, "claims", claims_in(text.comparable, task).hard)
+
+
+def wording(text: _Text, task: Task) -> str | None:
+    return _claims(task, "wording", claims_in(text.comparable, task).soft)
+
+
+def _claims(task: Task, kind: str, found: tuple[str, ...]) -> str | None:
+    """Only product copy makes claims."""
+    if not task.requirements.product:
+        return None
+    return _say(task, kind, words=", ".join(found)) if found else ""
 
 
 def emoji(text: _Text, task: Task) -> str | None:
@@ -335,6 +347,7 @@ _CHECKS: dict[str, Callable[[_Text, Task], str | None]] = {
     "length": length,
     "must_not": must_not,
     "claims": claims,
+    "wording": wording,
     "emoji": emoji,
     "call_to_action": call_to_action,
     "format": format,

@@ -1,28 +1,65 @@
-"""Claims that product copy must not make: absolute, or impossible to prove."""
+"""Claims that product copy must not make: absolute ones and those that nobody can prove, by rules in data files."""
 
 from __future__ import annotations
 
-from functools import cache
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 from evals import text as reading
 from serving.records import Requirements, Task
 
 DATA = Path(__file__).parent / "data"
+INNOCENT, SOFT, NEGATION, TRADITIONAL = "+ ", "? ", "- ", "= "  # how a line starts; any other is a hard claim
+
+_WHOLE_WORDS = r"(?<!\w)(?:{})(?:s|es|d|ed|ing)?(?!\w)"
+
+Span = tuple[int, int]
 
 
-def claims_in(text: str, task: Task) -> list[str]:
-    """The forbidden claims that a text makes, as the lists of claims spell them."""
-    return found(reading.comparable(text), task)
+@dataclass(frozen=True)
+class Claims:
+    """Attributes:
+    hard: forbidden.
+    soft: words that may be innocent; a person should look.
+    """
+
+    hard: tuple[str, ...] = ()
+    soft: tuple[str, ...] = ()
 
 
-def found(comparable: str, task: Task) -> list[str]:
-    """`claims_in` a text that is comparable already."""
-    forbidden, innocent = _claims(task.language)
-    rest = comparable
-    for phrase in (*(known for known in innocent if known in rest), *_own_words(task.requirements)):
-        rest = reading.blanked(rest, phrase)
-    return [claim for claim in forbidden if claim in rest and reading.contains(rest, claim, inflected=True)]
+@dataclass(frozen=True)
+class _Rules:
+    equal: dict[int, str]  # characters that compare as another
+    any: re.Pattern[str]
+    hard: re.Pattern[str]
+    soft: re.Pattern[str]
+    innocent: re.Pattern[str]
+
+
+def claims_in(comparable: str, task: Task) -> Claims:
+    """The claims in a text that is comparable already."""
+    text = _suspect(comparable, task.language)
+    if not text:
+        return Claims()
+    rules = _rules(task.language)
+    for phrase in _own_words(task.requirements):
+        text = reading.blanked(text, reading.plain(phrase).translate(rules.equal))
+    innocent = list(_spans(rules.innocent, text))
+    hard = [span for span in _spans(rules.hard, text) if not _inside(span, innocent)]
+    # A soft one is excused by its first character: how far 最 reaches, no rule can tell.
+    soft = [(start, end) for start, end in _spans(rules.soft, text) if not _inside((start, start + 1), innocent + hard)]
+    return Claims(_words(text, hard), _words(text, soft))
+
+
+@lru_cache(maxsize=1)  # two checks ask after the same text
+def _suspect(comparable: str, language: str) -> str:
+    """The text as rules read it, "" where none of them finds anything: most texts."""
+    rules = _rules(language)
+    text = comparable.translate(rules.equal)
+    return text if rules.any.search(text) else ""
 
 
 def _own_words(requirements: Requirements) -> tuple[str, ...]:
@@ -30,13 +67,33 @@ def _own_words(requirements: Requirements) -> tuple[str, ...]:
     return (requirements.product, *requirements.aliases, *phrases)
 
 
+def _spans(rule: re.Pattern[str], text: str) -> Iterator[Span]:
+    return (found.span() for found in rule.finditer(text))
+
+
+def _inside(span: Span, others: list[Span]) -> bool:
+    """Wholly in one of the others: 第一口 excuses 第一 but not 第一口碑, which only overlaps it."""
+    return any(start <= span[0] and span[1] <= end for start, end in others)
+
+
+def _words(text: str, spans: Iterable[Span]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text[start:end] for start, end in spans))
+
+
 @cache
-def _claims(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Forbidden claims and innocent phrases of a language."""
-    data = (DATA / f"claims_{language}.txt").read_text(encoding="utf-8")
-    lines = [line.strip() for line in data.splitlines()]
-    lines = [reading.comparable(line) for line in lines if line and not line.startswith("# ")]
-    return (
-        tuple(line for line in lines if not line.startswith("+")),
-        tuple(line[1:].strip() for line in lines if line.startswith("+")),
-    )
+def _rules(language: str) -> _Rules:
+    lines = (DATA / f"claims_{language}.txt").read_text(encoding="utf-8").splitlines()
+    marked: dict[str, list[str]] = {INNOCENT: [], SOFT: [], NEGATION: [], TRADITIONAL: [], "": []}
+    for line in lines:
+        if line and not line.startswith("#"):
+            mark = line[:2] if line[:2] in marked else ""
+            marked[mark].append(line.removeprefix(mark))
+    pairs = " ".join(marked[TRADITIONAL]).split()
+    equal = str.maketrans({"-": " "} | {pair[0]: pair[1] for pair in pairs})
+    rules = {mark: "|".join(reading.comparable(line).translate(equal) for line in own) for mark, own in marked.items()}
+    hard, soft = rules[""], rules[SOFT]
+    negated = f"(?:{rules[NEGATION]}) ?(?:{hard}|{soft})"
+    # ASCII: between 网 and "no.1" is a word boundary.
+    frame = _WHOLE_WORDS if language == "en" else "(?:{})"
+    parts = (f"{hard}|{soft}", hard, soft, f"{rules[INNOCENT]}|{negated}")
+    return _Rules(equal, *(re.compile(frame.format(part), re.ASCII) for part in parts))

@@ -13,6 +13,7 @@ from evals.claims import claims_in
 from evals.overlap import Overlap, Reading, overlap, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
 from evals.suite import Item
+from evals.text import comparable
 from serving.card import (
     Arm,
     BriefStability,
@@ -290,7 +291,7 @@ def decide(
     claiming = [one for one in graded if one.score.claim]
     if claiming:
         first = claiming[0]
-        claim = ", ".join(claims_in(first.text, first.item.task))
+        claim = ", ".join(claims_in(comparable(first.text), first.item.task).hard)
         where = {"item": first.item.id, "product": _name(first.item)}
         return (
             Verdict.FAIL,

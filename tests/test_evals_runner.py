@@ -219,11 +219,11 @@ async def test_a_forbidden_claim_fails_and_is_named(store: Store, settings: Sett
     name = train(store, settings.copydesk_home)
 
     def write(model: str, prompt: str, nth: int) -> str:
-        return good(prompt).replace("for you", "and the best") if nth == 2 else good(prompt)
+        return good(prompt).replace("for you", "guaranteed") if nth == 2 else good(prompt)
 
     card = await scored(write, store, settings, plan, name)
     assert (card.verdict, card.reason) == (Verdict.FAIL, Reason.FORBIDDEN_CLAIM)
-    assert card.reason_values["claim"] == "best"
+    assert card.reason_values["claim"] == "guaranteed"
 
 
 async def test_a_planted_leak_fails_the_card(store: Store, settings: Settings, plan: Plan) -> None:
