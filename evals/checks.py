@@ -10,23 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
 
 from evals import text as reading
+from evals.actions import asks
 from evals.claims import claims_in
 from evals.repetition import repeats
 from serving.prompt import length_of
 from serving.records import Task
 
-DATA = Path(__file__).parent / "data"
 PRIMARY = frozenset({"answer", "repetition", "language", "product", "selling_points", "length", "must_not", "claims"})
 _ENGLISH = "the and you your with for of is it to on that this are at from by as its"
 _FOREIGN = "de la el los las que para con una un les des le et pour avec der das und mit für ein eine"
 ENGLISH = frozenset(_ENGLISH.split())
 FOREIGN = frozenset(_FOREIGN.split())
-LONGEST_ACTION_ZH = 24  # Han characters of a sentence that asks; longer ones tell
-SHORT_ACTION_ZH = 12  # a sentence as short as this that names an action surely asks
 FEW_WORDS = 8  # below this, function words say nothing about the language
 
 
@@ -282,42 +278,11 @@ def emoji(text: _Text, task: Task) -> str | None:
 
 def call_to_action(text: _Text, task: Task) -> str | None:
     asked = task.requirements.call_to_action
-    if asked is None or (not asked and not task.requirements.product):
+    name = task.requirements.product
+    if asked is None or (not asked and not name):
         return None
-    sentence = reading.comparable(reading.last_sentence(text.raw)).lstrip("- *•")
-    if asked:
-        return "" if asks_to_act(sentence, task.language) else _say(task, "no_action")
-    # Only a sentence that opens as a request counts against a brief that wants none.
-    opening = sentence.split(",")[0] if task.language != "zh" or reading.han(sentence) <= SHORT_ACTION_ZH else ""
-    acts = asks_to_act(opening, task.language)
-    return _say(task, "action") if acts else ""
-
-
-def asks_to_act(sentence: str, language: str) -> bool:
-    """Whether a comparable sentence asks: an imperative in English, in Chinese a short one with a verb of doing."""
-    verbs, statements = _verbs(language)
-    if language == "zh":
-        said = any(word in sentence for word in statements) or reading.han(sentence) > LONGEST_ACTION_ZH
-        return not said and any(verb in sentence for verb in verbs)
-    clauses = [clause.split() for clause in sentence.replace(";", ",").replace(":", ",").split(",")]
-    return any(_opening(words) in verbs for words in clauses if words)
-
-
-def _opening(words: list[str]) -> str:
-    """The first word that is not a way to lead into an imperative."""
-    lead = {"so", "then", "and", "just", "please", "today", "tonight", "now", "simply", "go", "or", "always", "never"}
-    return next((word.strip(".!?\"'()") for word in words if word not in lead), "")
-
-
-@cache
-def _verbs(language: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Verbs that ask, and words that make a sentence a statement."""
-    data = (DATA / f"actions_{language}.txt").read_text(encoding="utf-8")
-    lines = [line.strip() for line in data.splitlines() if line.strip() and not line.startswith("#")]
-    return (
-        frozenset(line for line in lines if not line.startswith("-")),
-        frozenset(line[1:] for line in lines if line.startswith("-")),
-    )
+    names = (name, *task.requirements.aliases) if name else ()
+    return "" if asks(text.raw, task.language, names) is asked else _say(task, "no_action" if asked else "action")
 
 
 def format(text: _Text, task: Task) -> str | None:

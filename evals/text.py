@@ -28,6 +28,7 @@ _EMOJI = regex.compile(
 _RUN = regex.compile(r"[0-9#*]?[^\x00-\x7f]+")  # where emoji may stand
 _BULLET = regex.compile(r"^\s*(?:[-*•·–—]|\d{1,2}[.)、])\s+")
 _SENTENCE_END = regex.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
+_HASHTAG = regex.compile(r"(?<![\p{L}\p{N}])[#＃]\p{L}[\p{L}\p{N}_]*[#＃]?")
 TAIL = 160  # characters that hold most last sentences whole
 ENDINGS = ("", "s", "es", "d", "ed", "ing")
 _INSIDE_WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
@@ -83,6 +84,7 @@ def list_items(text: str) -> list[str]:
 
 
 def last_sentence(text: str) -> str:
+    """The last one with words; emoji and hashtags after it are none."""
     # The end is enough wherever another sentence ends in it too.
     parts = _sentences(text[-TAIL:])
     if len(parts) < 2 and len(text) > TAIL:
@@ -91,7 +93,8 @@ def last_sentence(text: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    return [part.strip() for part in _SENTENCE_END.split(without_emoji(text)) if part and part.strip()]
+    plain = _HASHTAG.sub("", without_emoji(text))
+    return [part.strip() for part in _SENTENCE_END.split(plain) if part and any(map(str.isalnum, part))]
 
 
 @lru_cache(maxsize=4096)
