@@ -77,14 +77,14 @@ async def test_slack_failing_for_longer_than_the_retries_does_not_lose_an_answer
         it.sandbox.fail("chat.stopStream", "error500", 4)
         it.sandbox.fail("chat.update", "error500", 4)
         ts = await it.anna.mention("C_COPY", BRIEF)
-        await it.anna.wait_message("C_COPY", lambda m: offers(m, "correct"), thread_ts=ts, timeout=30)
+        await it.anna.wait_message("C_COPY", lambda m: offers(m, "correct"), thread_ts=ts)
         await finished(it, ts)
 
 
 async def test_a_dropped_socket_is_connected_again(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         await it.sandbox.drop_socket()
-        await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot stayed away", timeout=30)
+        await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot stayed away")
         ts = await it.anna.mention("C_COPY", BRIEF)
         await finished(it, ts)
 
@@ -96,7 +96,7 @@ async def test_a_bot_that_is_killed_between_request_and_answer_answers_once_afte
             process = await asyncio.create_subprocess_exec(
                 sys.executable, str(Path(__file__).parent / "bot_process.py"), env={**os.environ, **environment(it)}
             )
-            await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect", timeout=20)
+            await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect")
             ts = await it.anna.mention("C_COPY", f"{BRIEF} {moment}")
             if moment == "accepted":
                 await it.anna.wait_message("C_COPY", lambda m: offers(m, "change"), thread_ts=ts)

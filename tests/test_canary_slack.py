@@ -26,7 +26,6 @@ from serving.store import BASE, Store
 
 STARTED = Canary(1, "copy-0001", 0.2, "U_MARA", "2026-03-02T08:15:00.000+00:00", None, None)
 ENDED = replace(STARTED, ended_by="cli", ended_at="2026-03-04T09:30:00.000+00:00")
-SHOWN_S = 20.0  # a look every ten seconds, and the announcer's
 
 
 def rated(canary: Canary, candidate: tuple[int, int], live: tuple[int, int], people: int = 5) -> Trial:
@@ -69,17 +68,15 @@ def canaries(it: World) -> Canaries:
 
 async def offered(person: Person, version: str) -> dict[str, Any]:
     """The scorecard once it offers a trial."""
-    return await person.wait_message("C_COPY", lambda m: version in m["text"] and offers(m, "try"), timeout=SHOWN_S)
+    return await person.wait_message("C_COPY", lambda m: version in m["text"] and offers(m, "try"))
 
 
 async def card_with(person: Person, text: str) -> dict[str, Any]:
-    return await person.wait_message("C_COPY", lambda m: text in str(m.get("blocks")), timeout=SHOWN_S)
+    return await person.wait_message("C_COPY", lambda m: text in str(m.get("blocks")))
 
 
 async def final(person: Person, card: dict[str, Any]) -> dict[str, Any]:
-    return await person.wait_message(
-        "C_COPY", lambda m: "was tried with" in m["text"], thread_ts=card["ts"], timeout=SHOWN_S
-    )
+    return await person.wait_message("C_COPY", lambda m: "was tried with" in m["text"], thread_ts=card["ts"])
 
 
 def rate(store: Store, version: str, up: int, down: int) -> None:

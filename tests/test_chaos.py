@@ -118,7 +118,7 @@ async def test_kills_of_engine_and_bot_at_random_moments_lose_and_double_nothing
                 await asyncio.sleep(chance.uniform(0.3, 1.3) * PAUSE_S)
 
         async with restarted(engine, bot):
-            await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect", timeout=30)
+            await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect")
             clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
             for number in range(KILLS):  # a machine may be too slow to accept anything between two kills
                 await accepted(it, number + 1)

@@ -28,7 +28,7 @@ async def test_sigterm_finishes_what_is_being_written_and_the_rest_is_answered_a
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(Path(__file__).parent / "bot_process.py"), env={**os.environ, **environment(it)}
         )
-        await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect", timeout=30)
+        await it.anna.wait_until(lambda state: state["connections"] > 0, "The bot did not connect")
         asked = [await it.anna.mention("C_COPY", f"{BRIEF} {number}") for number in range(AT_ONCE + 3)]
         deadline = time.monotonic() + 20
         while len(it.engine.asked) < AT_ONCE or len(it.store.waiting_requests()) < len(asked):

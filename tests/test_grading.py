@@ -420,9 +420,7 @@ async def test_more_briefs_are_begun_once_and_a_failure_is_told_with_what_to_do(
         await it.liwei.press("C_COPY", str(card["ts"]), "more")
         await it.liwei.wait_message("C_COPY", lambda m: m["text"] == "已经在再测 30 份了，完成后评分卡会自动更新。")
         assert len(it.store.rows("SELECT * FROM extensions")) == 1
-        await it.anna.wait_message(
-            "C_COPY", lambda m: "could not be scored" in m["text"], thread_ts=str(card["ts"]), timeout=60
-        )
+        await it.anna.wait_message("C_COPY", lambda m: "could not be scored" in m["text"], thread_ts=str(card["ts"]))
         assert [row["state"] for row in it.store.rows("SELECT state FROM extensions")] == ["failed"]
 
 
@@ -456,7 +454,7 @@ async def test_more_briefs_extend_the_card_in_place_also_when_the_bot_is_killed(
         bot = str(Path(__file__).parent / "bot_process.py")
         process = await asyncio.create_subprocess_exec(sys.executable, bot, env={**os.environ, **environment(it)})
         try:
-            card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "more"), timeout=30)
+            card = await it.anna.wait_message("C_COPY", lambda m: offers(m, "more"))
             if killed:
                 edge.hold_after = len(edge.requests) + 10
             await it.anna.press("C_COPY", str(card["ts"]), "more")

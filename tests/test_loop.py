@@ -112,10 +112,10 @@ async def test_a_teams_correction_becomes_the_version_that_writes_the_next_draft
 
             # The engine dies in the middle of a draft: one answer, by itself.
             root = await anna.mention(CHANNEL, BRIEF.format(product="Birch lamp"))
-            await anna.wait_message(CHANNEL, lambda m: bool(m.get("streaming")), root, timeout=60)
+            await anna.wait_message(CHANNEL, lambda m: bool(m.get("streaming")), root)
             kill_engine()
             second = await new_draft(store, 2)
-            await anna.wait_message(CHANNEL, lambda m: m["ts"] == second.ts and offers(m, CORRECT), root, timeout=30)
+            await anna.wait_message(CHANNEL, lambda m: m["ts"] == second.ts and offers(m, CORRECT), root)
             answers = [m for m in await anna.thread(CHANNEL, root) if offers(m, CORRECT)]
             assert [m["ts"] for m in answers] == [second.ts]
             assert store.waiting_requests() == []
@@ -128,13 +128,13 @@ async def test_a_teams_correction_becomes_the_version_that_writes_the_next_draft
             await module(settings, "evals", "run", "--items", "4", "--briefs", "2", "--repeats", "2")
 
             # The lead decides; the next draft is by the new version, and back again.
-            card = await mara.wait_message(CHANNEL, lambda m: offers(m, APPROVE), timeout=60)
+            card = await mara.wait_message(CHANNEL, lambda m: offers(m, APPROVE))
             await mara.press(CHANNEL, card["ts"], APPROVE)
             assert await mara.submit(await mara.wait_modal(callback_id=APPROVE_VIEW), {"reason": "Reads well."}) is None
             assert store.live() == trained.version
             await anna.say(anna.dm, BRIEF.format(product="Cedar lamp"))
             assert (await new_draft(store, 3)).version == trained.version
-            back = await mara.wait_message(CHANNEL, lambda m: offers(m, ROLL_BACK), timeout=60)
+            back = await mara.wait_message(CHANNEL, lambda m: offers(m, ROLL_BACK))
             await mara.press(CHANNEL, back["ts"], ROLL_BACK)
             await anna.say(anna.dm, BRIEF.format(product="Dogwood lamp"))
             assert (await new_draft(store, 4)).version == BASE

@@ -239,7 +239,7 @@ async def test_the_app_comes_back_after_a_refresh_and_after_a_cut(desk: Desk) ->
     for fault in ("refresh_socket", "drop_socket"):
         await desk.people.fault(fault)
         ts = await desk.anna.mention("C_COPY", f"after {fault}")
-        reply = await desk.anna.wait_message("C_COPY", thread_ts=ts, timeout=20)
+        reply = await desk.anna.wait_message("C_COPY", thread_ts=ts)
         assert reply["text"].endswith(fault)
 
 

@@ -24,6 +24,7 @@ from bot.sandbox.workspace import BOT_USER, JSON
 from serving.records import CopydeskError
 
 LONGEST_WAIT = 5.0
+PATIENCE_S = 60.0  # ends a wait for what never comes; a busy machine may be slow
 
 
 class SandboxRefusalError(CopydeskError):
@@ -165,7 +166,7 @@ class Person:
 
     # Eyes
 
-    async def home(self, timeout: float = 10.0) -> SeenView:
+    async def home(self, timeout: float = PATIENCE_S) -> SeenView:
         """The App Home tab, once the app has published one."""
         state = await self._wait(lambda state: state["home"] is not None, timeout, "The app published no App Home")
         return SeenView.of(state["home"])
@@ -175,7 +176,7 @@ class Person:
         modals = (await self._look())["modals"]
         return SeenView.of(modals[-1]) if modals else None
 
-    async def wait_modal(self, timeout: float = 10.0, callback_id: str | None = None) -> SeenView:
+    async def wait_modal(self, timeout: float = PATIENCE_S, callback_id: str | None = None) -> SeenView:
         def is_open(state: JSON) -> bool:
             return bool(state["modals"]) and callback_id in (None, state["modals"][-1].get("callback_id"))
 
@@ -202,7 +203,7 @@ class Person:
         channel: str,
         predicate: Callable[[JSON], bool] = lambda message: True,
         thread_ts: str | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
     ) -> JSON:
         """Wait for a message that satisfies `predicate`: in the thread when one is given, else anywhere in it.
 
@@ -223,7 +224,7 @@ class Person:
         assert message is not None
         return message
 
-    async def wait_until(self, condition: Callable[[JSON], bool], what: str, timeout: float = 10.0) -> JSON:
+    async def wait_until(self, condition: Callable[[JSON], bool], what: str, timeout: float = PATIENCE_S) -> JSON:
         """Wait until this person's whole view of the workspace satisfies a condition; return that view."""
         return await self._wait(condition, timeout, what)
 
