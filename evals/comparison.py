@@ -36,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second side minus the first, paired; every interval draws whole briefs.
+    """The second side minus the first, paired by brief.
 
     Attributes:
         items: briefs of the following part in common.
@@ -103,8 +103,8 @@ def compare(store: Store, first: Scorecard, second: Scorecard, suites: Path) -> 
         items=len(followed[0]),
         briefs=len(stable[0]),
         k=k,
-        excellent=_paired(followed[1], followed[0], _excellent, seed),
-        acceptable=_paired(followed[1], followed[0], _meets, seed),
+        excellent=_paired(followed[1], followed[0], _excellent),
+        acceptable=_paired(followed[1], followed[0], _meets),
         bleu=statistics.paired_bleu(overlaps[1], overlaps[0], seed),
         pass_k=statistics.by_brief(chances(stable[1], k), chances(stable[0], k), seed) if k else None,
         meeting=statistics.by_brief(_meeting(new), _meeting(old), seed),
@@ -141,8 +141,8 @@ def _rate(side: Sequence[Graded], holds: Callable[[Graded], bool]) -> Rate:
     return statistics.wilson(sum(map(holds, side)), len(side))
 
 
-def _paired(new: Sequence[Graded], old: Sequence[Graded], holds: Callable[[Graded], bool], seed: int) -> Difference:
-    return statistics.paired_rates([holds(one) for one in new], [holds(one) for one in old], seed)
+def _paired(new: Sequence[Graded], old: Sequence[Graded], holds: Callable[[Graded], bool]) -> Difference:
+    return statistics.paired_rates([holds(one) for one in new], [holds(one) for one in old])
 
 
 def _meeting(side: Sequence[Graded]) -> list[float]:

@@ -240,7 +240,6 @@ def make_card(
         excellent = statistics.paired_rates(
             [one.score.grade is Grade.EXCELLENT for one in following],
             [one.score.grade is Grade.EXCELLENT for one in live_following],
-            plan.seed,
         )
         bleu = statistics.paired_bleu(
             [one.overlap for one in following if one.overlap],

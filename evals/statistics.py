@@ -9,8 +9,8 @@ import numpy as np
 
 from evals.overlap import CORPUS_BLEU, Overlap
 from serving.card import Difference, Estimate
+from serving.counts import paired_difference, wilson
 from serving.counts import sign_test as mcnemar  # on the briefs that changed
-from serving.counts import wilson
 
 __all__ = ["bootstrap", "bootstrap_share", "by_brief", "mcnemar", "paired_bleu", "paired_rates", "pass_k", "wilson"]
 
@@ -47,13 +47,12 @@ def bootstrap_share(clusters: Sequence[float], seed: int) -> Estimate:
     return bootstrap(clusters, seed)
 
 
-def paired_rates(candidate: Sequence[bool], live: Sequence[bool], seed: int) -> Difference:
-    """Candidate minus live on the same items: McNemar's p, bootstrap interval."""
+def paired_rates(candidate: Sequence[bool], live: Sequence[bool]) -> Difference:
+    """Candidate minus live on the same items."""
     pairs = list(zip(candidate, live, strict=True))
     gained = sum(new and not old for new, old in pairs)
     lost = sum(old and not new for new, old in pairs)
-    spread = bootstrap([float(new) - float(old) for new, old in pairs], seed)
-    return Difference(spread.value, spread.low, spread.high, mcnemar(gained, lost), gained, lost)
+    return paired_difference(gained, lost, len(pairs))
 
 
 def corpus_bleu(overlaps: Sequence[Overlap]) -> float:
@@ -78,5 +77,9 @@ def paired_bleu(candidate: Sequence[Overlap], live: Sequence[Overlap], seed: int
 
 
 def by_brief(values: Sequence[float], other: Sequence[float], seed: int) -> Estimate:
-    """Difference of two values a brief, candidate minus live, paired by brief."""
-    return bootstrap([new - old for new, old in zip(values, other, strict=True)], seed)
+    """Difference of two values a brief, candidate minus live, paired by brief; of yes and no an interval of rates."""
+    differences = [new - old for new, old in zip(values, other, strict=True)]
+    if not set(differences) <= {-1.0, 0.0, 1.0}:
+        return bootstrap(differences, seed)
+    found = paired_difference(differences.count(1.0), differences.count(-1.0), len(differences))
+    return Estimate(found.value, found.low, found.high)

@@ -57,7 +57,7 @@ def print_comparison(found: Comparison) -> None:
     common = f"in common {found.items} briefs and {found.briefs} × {found.k}"
     console.print(
         f"suite {found.suite} {found.suite_digest[:12]}; {common}; {changed}; "
-        "p: exact McNemar, for BLEU paired bootstrap; intervals draw whole briefs",
+        "p: exact McNemar; differences of rates: Tango's score interval; else draws of whole briefs",
         style="dim",
         highlight=False,
     )

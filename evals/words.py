@@ -27,7 +27,10 @@ WORDS: dict[str, dict[str, str]] = {
         "made": "Scorecard {id}, {when} UTC",
         "asked": "{items} briefs asked once, {briefs} asked {repeats} times, of the {size} of suite {suite}",
         "figures": "Figures",
-        "interval": "95 % intervals in brackets: Wilson's for shares, else drawn over whole briefs",
+        "interval": (
+            "95 % intervals in brackets: Wilson's for shares, Tango's for their differences, else drawn over whole "
+            "briefs"
+        ),
         "figure": "Figure",
         "difference": "Difference",
         "excellent": "Excellent",
@@ -151,7 +154,7 @@ WORDS: dict[str, dict[str, str]] = {
         "made": "评分卡 {id}，{when} UTC",
         "asked": "测试集 {suite} 共 {size} 份需求：{items} 份各写一次，{briefs} 份各写 {repeats} 次",
         "figures": "数据",
-        "interval": "方括号内为 95 % 区间：比例用 Wilson 区间，其余按需求重抽样",
+        "interval": "方括号内为 95 % 区间：比例用 Wilson 区间，比例之差用 Tango 区间，其余按需求重抽样",
         "figure": "指标",
         "difference": "差值",
         "excellent": "优秀",

@@ -74,7 +74,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus live on the same briefs, with a 95 % interval.
+    """Candidate minus live on the same briefs, with a 95 % interval: Tango's for rates, else from a paired bootstrap.
 
     Attributes:
         p: of the exact McNemar test for rates, of the paired bootstrap for BLEU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import sqrt
 
 import pytest
 import sacrebleu
@@ -18,6 +19,7 @@ from evals.stability import brief_stability, pass_curve
 from evals.suite import Item
 from evals.text import tokens
 from serving.card import BriefStability
+from serving.counts import Z, paired_difference
 from serving.prompt import task_of
 from serving.records import Requirements
 
@@ -63,6 +65,32 @@ def test_pass_k_is_the_share_of_draws_that_all_pass(met: list[int], k: int) -> N
 def test_wilson_holds_the_share_and_stays_within_bounds(total: int, data: st.DataObject) -> None:
     rate = statistics.wilson(data.draw(st.integers(0, total)), total)
     assert 0 <= rate.low <= rate.share <= rate.high <= 1
+
+
+def test_paired_rates_get_tangos_published_interval() -> None:
+    found = paired_difference(1, 7, 21)  # Fagerland, Lydersen and Laake 2014: airway hyper-responsiveness
+    assert (found.low, found.high) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    assert found.value == pytest.approx(-6 / 21)
+
+
+@pytest.mark.parametrize("total", [1, 20, 120])
+def test_briefs_that_all_agree_leave_room_for_a_difference(total: int) -> None:
+    same = statistics.paired_rates([True] * total, [True] * total)
+    assert (same.value, same.p) == (0.0, 1.0)
+    assert (same.low, same.high) == pytest.approx((-Z * Z / (total + Z * Z), Z * Z / (total + Z * Z)))
+    steady = statistics.by_brief([1.0, 0.0] * total, [1.0, 0.0] * total, seed=1)
+    assert steady.low < 0.0 < steady.high
+
+
+@given(data=st.data(), total=st.integers(1, 200))
+def test_a_paired_interval_judges_as_mcnemars_score_test_does(data: st.DataObject, total: int) -> None:
+    gained = data.draw(st.integers(0, total))
+    lost = data.draw(st.integers(0, total - gained))
+    found, turned = paired_difference(gained, lost, total), paired_difference(lost, gained, total)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high
+    assert (found.low <= 0 <= found.high) == (abs(gained - lost) <= Z * sqrt(gained + lost))
 
 
 @given(gained=st.integers(0, 60), lost=st.integers(0, 60))
