@@ -33,8 +33,8 @@ from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
 
-# Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and on an
-# H100 a quarter of the base's speed.
+# Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and loading
+# versions on an H100 made people wait ten times as long for a first token.
 MAX_LORA_RANK = 16
 MAX_MODEL_LEN = 2048
 KV_CACHE_GIB = 1
@@ -50,6 +50,10 @@ STEADY_S = 120.0  # after so long without a fall the backoff starts over
 # What the last lines of a failed start say, and what a person can do about it.
 REASONS = (
     ("out of memory", "the machine has too little memory; free some, or take a smaller COPYDESK_MODEL"),
+    (
+        "less than desired GPU memory utilization",
+        "another program holds the GPU's memory; end it (nvidia-smi names it), then start again",
+    ),
     ("cannot allocate memory", "the machine has too little memory; free some, or take a smaller COPYDESK_MODEL"),
     ("No space left on device", "the disk is full; free some space"),
     ("Address already in use", "another engine holds the address; stop it first"),
