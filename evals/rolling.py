@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from evals.checks import score
 from evals.leaks import leaked
 from evals.suite import Item, Suite, suite_of
 from serving.prompt import brief_key
@@ -28,9 +29,10 @@ def grown_suite(store: Store, language: str) -> tuple[Suite, ...]:
 
 
 def rolling_suite(store: Store, language: str) -> Suite:
-    """The held-out briefs of a language, with every text that people wrote for them.
+    """The held-out briefs of a language, with every text that people wrote for them and that does what they ask.
 
-    Briefs whose texts stand in a training pair are left out: they are held out by name only.
+    Briefs whose texts stand in a training pair are left out: they are held out by name only. So are those that ask
+    nothing that can be checked, where any text would be excellent, and those that no person's text meets.
 
     Raises:
         CopydeskError: there are none yet.
@@ -41,7 +43,7 @@ def rolling_suite(store: Store, language: str) -> Suite:
     for pair in pairs:
         if pair.split is Split.HELD_OUT and pair.source in WRITTEN:
             briefs.setdefault(brief_key(pair.task), []).append(pair)
-    items = [_item(own) for own in briefs.values()]
+    items = [_item(own) for pairs in briefs.values() if (own := [pair for pair in pairs if _usable(pair)])]
     lost = leaked(items, training)
     rows = [_row(item) for item in items if item.id not in lost]
     if not rows:
@@ -50,6 +52,12 @@ def rolling_suite(store: Store, language: str) -> Suite:
             "out). Until then: --suite " + language
         )
     return suite_of(PREFIX + language, "".join(row + "\n" for row in rows).encode())
+
+
+def _usable(pair: Pair) -> bool:
+    asked = pair.task.requirements
+    checkable = bool(asked.product or asked.selling_points or asked.length)
+    return checkable and score(pair.output, pair.task).meets
 
 
 def _item(pairs: Sequence[Pair]) -> Item:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from evals.chart import render_chart
-from evals.checks import Score, score
+from evals.checks import score
 from evals.leaks import leaked
 from evals.plan import Call, Plan
 from evals.report import read_report, render_report
@@ -128,7 +129,7 @@ class Runner:
 
     async def _samples(self, card: Scorecard, version: Version | None, plan: Plan) -> Samples:
         """Everything that the plan asks for: stored before, or generated now."""
-        await asyncio.to_thread(self._adopt, card)
+        await asyncio.to_thread(self._adopt, card, plan)
         stored = _by_key(await asyncio.to_thread(self.store.samples, card.id))
         calls = plan.calls()
         missing = [call for call in calls if call.key not in stored]
@@ -154,20 +155,14 @@ class Runner:
             stored = _by_key(await asyncio.to_thread(self.store.samples, card.id))
         return stored
 
-    def _adopt(self, card: Scorecard) -> None:
-        """Samples of the same version, suite, sampling and seed are not generated twice."""
+    def _adopt(self, card: Scorecard, plan: Plan) -> None:
+        """Samples of the same version, suite, sampling and seed are not generated twice, only checked anew."""
+        asked = {call.key: call for call in plan.calls()}
         for earlier in self.store.scorecards(card.version):
             if (earlier.suite, earlier.seed) == (card.suite, card.seed):
-                for sample in self.store.samples(earlier.id):
-                    self.store.add_sample(
-                        card.id,
-                        item_id=sample.item_id,
-                        part=sample.part,
-                        repeat=sample.repeat,
-                        text=sample.text,
-                        grade=sample.grade,
-                        score=sample.score,
-                    )
+                for key, sample in _by_key(self.store.samples(earlier.id)).items():
+                    if key in asked:
+                        self._add(card, asked[key], sample.text, sample.score)
 
     async def _complete(self, call: Call, version: Version | None, plan: Plan) -> Completion:
         for pause in (*self.pauses, None):
@@ -187,21 +182,24 @@ class Runner:
         raise AssertionError("the last try returns or raises")
 
     def _store_sample(self, card: Scorecard, call: Call, completion: Completion) -> None:
-        found: Score = score(completion.text, call.item.task)
+        facts = {
+            "tokens": completion.completion_tokens,
+            "seconds": round(completion.total_s, 3),
+            "ended": round(time.time(), 3),
+            "finish": completion.finish_reason,
+        }
+        self._add(card, call, completion.text, facts)
+
+    def _add(self, card: Scorecard, call: Call, text: str, facts: dict[str, Any]) -> None:
+        found = score(text, call.item.task)
         self.store.add_sample(
             card.id,
             item_id=call.item.id,
             part=call.part,
             repeat=call.repeat,
-            text=completion.text,
+            text=text,
             grade=found.grade.value,
-            score={
-                "checks": [asdict(check) for check in found.checks],
-                "tokens": completion.completion_tokens,
-                "seconds": round(completion.total_s, 3),
-                "ended": round(time.time(), 3),
-                "finish": completion.finish_reason,
-            },
+            score={**facts, "checks": [asdict(check) for check in found.checks]},
         )
 
     def _finish(

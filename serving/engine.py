@@ -33,8 +33,8 @@ from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
 
-# Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and loading
-# versions on an H100 made people wait ten times as long for a first token.
+# Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and people
+# waited ten times as long for a first token while an H100 loaded versions.
 MAX_LORA_RANK = 16
 MAX_MODEL_LEN = 2048
 KV_CACHE_GIB = 1

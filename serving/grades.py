@@ -154,21 +154,19 @@ class Grades:
 
     def baseline_of(self, scorecard: Scorecard) -> int:
         """The id of the scorecard of the version that this one was compared with; 0 where there is none."""
-        return next(iter(self._baselines_of(scorecard)), 0)
-
-    def _baselines_of(self, scorecard: Scorecard) -> list[int]:
-        """The newest first: an extended scorecard has an extended baseline, and what people graded before counts on."""
         sql = (
             "SELECT id FROM scorecards WHERE version = ? AND suite = ? AND seed = ? AND id <> ? AND body IS NOT NULL "
-            "ORDER BY id DESC"
+            "ORDER BY id DESC LIMIT 1"
         )
         rows = self._store.rows(sql, scorecard.baseline, scorecard.suite, scorecard.seed, scorecard.id)
-        return [row["id"] for row in rows]
+        return int(rows[0]["id"]) if rows else 0
 
     def _followed(self, scorecard_id: int) -> dict[str, Row]:
         """Samples whose brief is known, one an item, each with how often it was graded."""
         sql = (
-            "SELECT samples.id, item_id, (SELECT count(*) FROM grades WHERE sample_id = samples.id) AS graded "
+            "SELECT samples.id, item_id, (SELECT count(*) FROM grades JOIN samples AS twin ON twin.id = sample_id "
+            "JOIN scorecards AS other ON other.id = twin.scorecard_id WHERE (other.version, other.suite, other.seed) = "
+            "(scorecards.version, scorecards.suite, scorecards.seed) AND twin.item_id = samples.item_id) AS graded "
             "FROM samples JOIN scorecards ON scorecards.id = scorecard_id JOIN suite_items USING (suite, item_id) "
             "WHERE scorecard_id = ? AND part = 'following' AND repeat = 0 ORDER BY item_id"
         )
@@ -229,8 +227,8 @@ class Grades:
         """End every comparison that somebody has begun and not finished; returns how many there were."""
         with self._store.transaction() as db:
             return db.execute(
-                "UPDATE sheets SET closed_by = ? WHERE id IN (SELECT id FROM (" + _VOTING + "))",
-                [user, scorecard_id],
+                "UPDATE sheets SET closed_by = ?2 WHERE id IN (SELECT id FROM (" + _VOTING + "))",
+                [scorecard_id, user],
             ).rowcount
 
     # What they add up to
@@ -249,29 +247,31 @@ class Grades:
 
     def people(self, scorecard: Scorecard) -> People | None:
         """None while nobody has graded, or begun to compare."""
-        ids = [scorecard.id, *self._baselines_of(scorecard)]
-        rows = self._store.rows(
-            "SELECT scorecard_id = ? AS own, item_id, samples.grade AS checked, grades.grade, user "
-            f"FROM grades JOIN samples ON samples.id = sample_id WHERE scorecard_id IN ({', '.join('?' * len(ids))})",
-            scorecard.id,
-            *ids,
-        )
-        graded: dict[tuple[bool, str], list[Row]] = defaultdict(list)
+        rows = self._store.rows(_GRADED, scorecard.version, scorecard.suite, scorecard.seed, scorecard.baseline)
+        checked = {own: self._checked(id) for own, id in ((1, scorecard.id), (0, self.baseline_of(scorecard)))}
+        graded: dict[tuple[int, str], list[str]] = defaultdict(list)
         for row in rows:
-            graded[bool(row["own"]), row["item_id"]].append(row)
-        found = [(own, _middle(row["grade"] for row in of), of[0]["checked"]) for (own, _), of in graded.items()]
+            graded[row["own"], row["item_id"]].append(row["grade"])
+        found = {text: _middle(grades) for text, grades in graded.items()}
         voting = len(self._store.rows(_VOTING, scorecard.id))
         duel = self.duel(scorecard)
         if not found and not voting and duel is None:
             return None
         return People(
             graders=len({row["user"] for row in rows}),
-            candidate=_excellent(grade for own, grade, _ in found if own),
-            live=_excellent(grade for own, grade, _ in found if not own),
-            checks=agreement([(grade, checked) for _, grade, checked in found]),
+            candidate=_excellent(grade for (own, _), grade in found.items() if own),
+            live=_excellent(grade for (own, _), grade in found.items() if not own),
+            checks=agreement(
+                [(grade, checked[own][item]) for (own, item), grade in found.items() if item in checked[own]]
+            ),
             duel=duel,
             voting=voting,
         )
+
+    def _checked(self, scorecard_id: int) -> dict[str, str]:
+        """What the checks said, by the item's id."""
+        sql = "SELECT item_id, grade FROM samples WHERE scorecard_id = ? AND part = 'following'"
+        return {row["item_id"]: row["grade"] for row in self._store.rows(sql, scorecard_id)}
 
     def duel(self, scorecard: Scorecard, sheet_id: int | None = None) -> Duel | None:
         """The comparison over every sheet that is done, or over one; None where there is none."""
@@ -281,7 +281,8 @@ class Grades:
             "FROM sheets JOIN votes ON votes.sheet_id = sheets.id "
             "JOIN sheet_samples ON sheet_samples.sheet_id = sheets.id AND sheet_samples.position = votes.position "
             "AND side = iif(choice = 'tie', 'a', choice) JOIN samples ON samples.id = sample_id "
-            "WHERE sheets.scorecard_id = ?1 AND sheets.id = coalesce(?2, sheets.id) AND (closed_by IS NOT NULL OR "
+            f"WHERE sheets.scorecard_id IN ({_SAME_TEXTS}) AND sheets.id = coalesce(?2, sheets.id) "
+            "AND (closed_by IS NOT NULL OR "
             "(SELECT count(*) FROM votes WHERE sheet_id = sheets.id) = "
             "(SELECT count(DISTINCT position) FROM sheet_samples WHERE sheet_id = sheets.id))",
             scorecard.id,
@@ -311,10 +312,23 @@ _LAST_PRESS = (
     "created_at = excluded.created_at WHERE excluded.pressed_at > pressed_at"
 )
 
+# A version that is scored again brings its texts along, and what people said of them stays said.
+_SAME_TEXTS = (
+    "SELECT id FROM scorecards WHERE (version, baseline, suite, seed) = "
+    "(SELECT version, baseline, suite, seed FROM scorecards WHERE id = ?1)"
+)
+
 _VOTING = (
-    "SELECT id FROM sheets WHERE scorecard_id = ? AND kind = 'votes' AND closed_by IS NULL "
+    f"SELECT id FROM sheets WHERE scorecard_id IN ({_SAME_TEXTS}) AND kind = 'votes' AND closed_by IS NULL "
     "AND (SELECT count(*) FROM votes WHERE sheet_id = sheets.id) BETWEEN 1 AND "
     "(SELECT count(DISTINCT position) FROM sheet_samples WHERE sheet_id = sheets.id) - 1"
+)
+
+# Each person's last word on each text of a version (?1) and of its baseline (?4).
+_GRADED = (
+    "SELECT version = ?1 AS own, item_id, user, grades.grade, max(pressed_at) FROM grades "
+    "JOIN samples ON samples.id = sample_id JOIN scorecards ON scorecards.id = scorecard_id "
+    "WHERE version IN (?1, ?4) AND suite = ?2 AND seed = ?3 GROUP BY own, item_id, user"
 )
 
 

@@ -403,7 +403,7 @@ def write_feedback(store: Store, count: int) -> list[Task]:
         if split_of(task) is Split.HELD_OUT and len(tasks) < count:
             tasks.append(task)
     pairs = [
-        NewPair(task, f"{task.requirements.product} number {n} holds what it holds.", PairSource.IMPORT)
+        NewPair(task, f"{task.requirements.product} holds a hat, two bags and {n + 2} umbrellas.", PairSource.IMPORT)
         for n, task in enumerate(tasks)
     ]
     store.add_pairs(pairs)
@@ -414,7 +414,9 @@ def test_held_out_feedback_becomes_a_suite_that_grows(store: Store) -> None:
     with pytest.raises(CopydeskError, match="no rolling-en yet"):
         rolling_suite(store, "en")
     tasks = write_feedback(store, 3)
-    store.add_pairs([NewPair(tasks[0], "Nook shelf, in other words, for the hall.", PairSource.IMPORT)])
+    store.add_pairs(
+        [NewPair(tasks[0], f"{tasks[0].requirements.product}, in other words, for the hall.", PairSource.IMPORT)]
+    )
     store.add_pairs([NewPair(tasks[1], "A text that only a model wrote.", PairSource.ACCEPTED)])
     suite = rolling_suite(store, "en")
     assert (suite.name, suite.language) == ("rolling-en", "en")
@@ -432,9 +434,27 @@ def test_a_held_out_brief_whose_text_trains_is_left_out(store: Store) -> None:
         for n in range(400)
         if split_of(task := task_of(Requirements(product=f"Hall {n} hook"), "en")) is Split.TRAIN
     )
-    text = "One two three four five six seven eight nine ten eleven twelve thirteen."
+    text = f"{tasks[0].requirements.product} holds a hat, a coat, two bags and all that comes home in the rain."
     store.add_pairs([NewPair(tasks[0], text, PairSource.IMPORT), NewPair(trains, text, PairSource.IMPORT)])
     assert [item.task for item in rolling_suite(store, "en").items] == tasks[1:]
+
+
+def test_a_held_out_brief_that_any_text_or_none_would_meet_is_left_out(store: Store) -> None:
+    tasks = write_feedback(store, 2)
+    store.add_pairs(
+        [
+            NewPair(task, "A hall, a hat, a hook.", PairSource.IMPORT)
+            for n in range(400)
+            if split_of(task := Task(f"Write an ad for hook {n}", "warm, please", "en", "home")) is Split.HELD_OUT
+        ]
+    )
+    short = next(
+        task
+        for n in range(400)
+        if split_of(task := task_of(Requirements(product=f"Hall {n} hook"), "en")) is Split.HELD_OUT
+    )
+    store.add_pairs([NewPair(short, "It names no hook.", PairSource.IMPORT)])
+    assert [item.task for item in rolling_suite(store, "en").items] == tasks
 
 
 async def test_a_rolling_suite_scores_like_any_other_and_outlives_its_pairs(store: Store, settings: Settings) -> None:

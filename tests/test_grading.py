@@ -60,6 +60,17 @@ def scorecard_with_samples(store: Store, card: Card | None = None) -> Scorecard:
     return made[1]
 
 
+def scored_again(store: Store, version: str) -> Scorecard:
+    """A newer scorecard with the same texts."""
+    (earlier,) = store.scorecards(version)
+    again = store.start_scorecard(version, baseline="base", suite="en@x", seed=1)
+    for one in store.samples(earlier.id):
+        store.add_sample(
+            again.id, item_id=one.item_id, part=one.part, repeat=one.repeat, text=one.text, grade=one.grade, score={}
+        )
+    return store.finish_scorecard(again.id, earlier.body or {})
+
+
 def fill(grades: Grades, sheet: Sheet, new: str, old: str) -> Sheet:
     """Answer all that is open: `new` for the candidate's text (or where it stands on side a), `old` for the other."""
     while entry := sheet.next:
@@ -127,9 +138,22 @@ def test_grades_of_the_live_version_count_on_when_the_scorecard_is_extended(stor
     scorecard, grades = scorecard_with_samples(store), Grades(store)
     fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
     before = grades.people(scorecard)
-    longer = store.start_scorecard("base", baseline="base", suite="en@x", seed=1)
-    store.finish_scorecard(longer.id, example_card().to_json())
+    scored_again(store, "base")
     assert grades.people(scorecard) == before
+
+
+def test_what_people_said_stays_when_a_version_is_scored_again(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.VOTES), "a", "b")
+    before = grades.people(scorecard)
+    again = scored_again(store, "copy-0001")
+    assert grades.people(again) == before
+    sheet = fill(grades, grades.open(again, "U_ANNA", Kind.GRADES), "fail", "fail")
+    seen = grades.people(again)
+    assert seen is not None
+    assert (seen.graders, seen.candidate.successes, seen.candidate.total) == (1, 10, 20)
+    assert all("new" not in entry.texts[0] or entry.answer == "fail" for entry in sheet.entries)
 
 
 def test_of_several_grades_of_a_text_the_middle_counts_and_of_two_the_worse(store: Store) -> None:
@@ -383,14 +407,14 @@ def test_charts_stay_within_slacks_limits_and_mark_promotions() -> None:
     steps = [Step(BASE, 0.1, 0.0, False), Step("copy-0001-with-a-very-long-name", 0.75, 0.6, True)]
     for language in ("en", "zh"):
         words = Words(language)
-        charts = [bars(example_card(), words), *trend(steps, words)]
+        charts = [bars(example_card(), words), *trend(steps, words, 0.8)]
         for chart in checked_message_blocks(charts):
             assert len(chart["title"]) <= 50
             labels = chart["chart"]["axis_config"]["categories"]
             assert max(map(len, [*labels, *(series["name"] for series in chart["chart"]["series"])])) <= 20
     assert charts[1]["chart"]["axis_config"]["categories"][1].startswith("★ copy-0001")
     assert charts[0]["chart"]["series"][1]["data"][0] == {"label": "优秀", "value": 75}
-    assert trend(steps[:1], words) == []
+    assert trend(steps[:1], words, 0.8) == []
 
 
 @pytest.mark.socket
