@@ -20,6 +20,7 @@ from serving.card import (
     Card,
     Caveat,
     Difference,
+    Estimate,
     Memorised,
     Metric,
     Rate,
@@ -28,11 +29,11 @@ from serving.card import (
     Verdict,
     WorstSample,
 )
+from serving.counts import SIGNIFICANT
 from serving.prompt import length_of
 from serving.records import Sample
 
 BAR = 0.8  # the share of excellent samples that the gate asks for
-SIGNIFICANT = 0.05
 FEW_ITEMS = 30
 WORST = 3
 SHOWN_CHARACTERS = 600  # of a worst sample; the store has the whole text
@@ -250,7 +251,7 @@ def make_card(
             stability.chances(own.briefs, plan.repeats), stability.chances(other.briefs, plan.repeats), plan.seed
         )
     memorised = _memorised(graded, training)
-    verdict, reason, values = decide(own, excellent, graded, leaks or {})
+    verdict, reason, values = decide(own, excellent, steady, graded, leaks or {})
     return Card(
         version=candidate.version,
         digest=candidate.digest,
@@ -282,9 +283,13 @@ def make_card(
 
 
 def decide(
-    own: Arm, difference: Difference | None, graded: Sequence[Graded], leaks: Mapping[str, str]
+    own: Arm,
+    difference: Difference | None,
+    steady: Estimate | None,
+    graded: Sequence[Graded],
+    leaks: Mapping[str, str],
 ) -> tuple[Verdict, Reason, dict[str, float | int | str]]:
-    """The gate: no leak, no forbidden claim, not significantly worse than live, and the interval against the bar."""
+    """The gate: no leak, no forbidden claim, neither worse nor less stable than live, and the interval over the bar."""
     if leaks:
         return Verdict.FAIL, Reason.LEAK, {"count": len(leaks), "item": next(iter(leaks))}
     claiming = [one for one in graded if one.score.claim]
@@ -302,6 +307,10 @@ def decide(
         return Verdict.FAIL, Reason.WORSE_THAN_LIVE, {"gained": gained, "lost": lost, "p": difference.p}
     rate = own.excellent
     values: dict[str, float | int | str] = {"bar": BAR, "low": rate.low, "high": rate.high, "n": rate.total}
+    if rate.low >= BAR and steady is not None and steady.high < 0:
+        repeats = max(brief.repeats for brief in own.briefs)
+        fewer: dict[str, float | int | str] = {"repeats": repeats, "low": -steady.high, "high": -steady.low}
+        return Verdict.INCONCLUSIVE, Reason.LESS_STABLE, fewer
     if rate.low >= BAR:
         return Verdict.PASS, Reason.MEETS_BAR, values
     if rate.high < BAR:

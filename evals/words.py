@@ -23,6 +23,14 @@ WORDS: dict[str, dict[str, str]] = {
             "The checks pass it, but people find only {low} to {high} of its copy excellent ({n} texts); "
             "the bar is {bar}."
         ),
+        "why_people_prefer_live": (
+            "The checks pass it, but people who compared blind chose the other version’s copy for {losses} briefs and "
+            "its own for {wins} (p = {p})."
+        ),
+        "why_less_stable": (
+            "It meets the bar, but it is less stable than before: {low} to {high} fewer briefs come out well "
+            "{repeats} times of {repeats}."
+        ),
         "base": "base model",
         "made": "Scorecard {id}, {when} UTC",
         "asked": "{items} briefs asked once, {briefs} asked {repeats} times, of the {size} of suite {suite}",
@@ -150,6 +158,8 @@ WORDS: dict[str, dict[str, str]] = {
         "why_forbidden_claim": "{total} 篇里有 {count} 篇出现了禁用说法：{product} 的“{claim}”（{item}）。",
         "why_leak": "测试里有 {count} 份需求参与过训练，例如 {item}；这些数字不算数。",
         "why_people_below_bar": "规则判定达标，但大家盲评的优秀率只在 {low} 到 {high} 之间（{n} 篇），标准是 {bar}。",
+        "why_people_prefer_live": "规则判定达标，但盲评对比时有 {losses} 份需求选了另一版，{wins} 份选它（p = {p}）。",
+        "why_less_stable": "达到标准，但没有以前稳定：连写 {repeats} 次都合格的需求少了 {low} 到 {high}。",
         "base": "基础模型",
         "made": "评分卡 {id}，{when} UTC",
         "asked": "测试集 {suite} 共 {size} 份需求：{items} 份各写一次，{briefs} 份各写 {repeats} 次",

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from serving.records import CopydeskError
 
 FORMAT = 1
-GRADES_NEEDED = 20  # texts of the candidate that people must have graded before they count against the checks
+GRADES_NEEDED = 10  # texts of the candidate, half a sheet: fewer grades do not count against the checks
 LABELS_NEEDED, KAPPA_NEEDED = 100, 0.6  # before a judge is called calibrated
 
 
@@ -34,7 +34,9 @@ class Reason(StrEnum):
     WORSE_THAN_LIVE = "worse_than_live"  # fail (gained, lost, p): briefs that got excellent, or no longer are
     FORBIDDEN_CLAIM = "forbidden_claim"  # fail (count, total, and of the first its claim, item and product)
     LEAK = "leak"  # fail (count, item): briefs of the suite that the round trained on, and the first
+    LESS_STABLE = "less_stable"  # inconclusive: fewer briefs come out well every time (repeats, low, high)
     PEOPLE_BELOW_BAR = "people_below_bar"  # inconclusive: the checks pass it, people do not (bar, low, high, n)
+    PEOPLE_PREFER_LIVE = "people_prefer_live"  # inconclusive: the checks pass it, it loses blind (wins, losses, p)
 
 
 class Caveat(StrEnum):
@@ -343,17 +345,23 @@ class Card:
     judged: Judged | None = None
 
     def seen_with(self, people: People | None, judged: Judged | None) -> Card:
-        """The card as it is shown. Enough people who find less than the bar excellent take a pass back."""
+        """The card as it is shown. People take a pass back: by grades below the bar, or by votes for the baseline."""
         heard = judged is not None or (people is not None and people.graders > 0)
         caveats = tuple(caveat for caveat in self.caveats if not (heard and caveat is Caveat.NO_JUDGE))
         card = replace(self, people=people, judged=judged, caveats=caveats)
         if people is None or self.verdict is not Verdict.PASS:
             return card
-        found = people.candidate
-        if found.total < GRADES_NEEDED or found.high >= self.bar:
+        found, duel = people.candidate, people.duel
+        reason, values = self.reason, self.reason_values
+        if found.total >= GRADES_NEEDED and found.high < self.bar:
+            reason = Reason.PEOPLE_BELOW_BAR
+            values = {"bar": self.bar, "low": found.low, "high": found.high, "n": found.total}
+        elif duel and duel.needed is not None and duel.losses >= duel.needed:
+            reason = Reason.PEOPLE_PREFER_LIVE
+            values = {"wins": duel.wins, "losses": duel.losses, "p": duel.p}
+        else:
             return card
-        values = {"bar": self.bar, "low": found.low, "high": found.high, "n": found.total}
-        return replace(card, verdict=Verdict.INCONCLUSIVE, reason=Reason.PEOPLE_BELOW_BAR, reason_values={**values})
+        return replace(card, verdict=Verdict.INCONCLUSIVE, reason=reason, reason_values=values)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

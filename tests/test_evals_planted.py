@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evals.checks import Grade, loose, score
 from evals.lint import read_starter
-from evals.plan import Call, Plan
+from evals.plan import STABILITY, Call, Plan
 from evals.scorecard import Subject, make_card
 from evals.style import consistency
 from evals.suite import read_suite
@@ -71,6 +71,21 @@ def test_the_same_texts_are_never_called_worse() -> None:
         assert (card.verdict, card.language) == (Verdict.PASS, language)
         assert card.excellent_difference is not None
         assert (card.excellent_difference.value, card.excellent_difference.p) == (0.0, 1.0)
+
+
+def test_a_version_that_is_less_stable_than_live_does_not_pass() -> None:
+    plan = Plan(SHIPPED["en"], items=40, briefs=10, repeats=5)
+    shaky = {item.id for item in plan.stability()[:6]}
+
+    def once_wrong(call: Call) -> str:
+        return (
+            failing(call) if call.part == STABILITY and call.repeat == 4 and call.item.id in shaky else excellent(call)
+        )
+
+    card = card_of(plan, once_wrong, excellent)
+    assert (card.verdict, card.reason) == (Verdict.INCONCLUSIVE, Reason.LESS_STABLE)
+    assert card.reason_values["repeats"] == 5
+    assert 0 < float(card.reason_values["low"]) < 0.6 < float(card.reason_values["high"])
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

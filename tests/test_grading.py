@@ -201,14 +201,17 @@ def test_a_lead_ends_a_comparison_early_and_it_says_so(store: Store) -> None:
     assert grades.answer(sheet.id, "U_ANNA", 2, "a", 2.0).answered == 1
 
 
-def test_people_take_a_pass_back_only_with_enough_grades() -> None:
+def test_people_take_a_pass_back_only_with_enough_grades_or_votes() -> None:
     card = example_card(Verdict.PASS)
 
-    def seen(found: Rate) -> Card:
-        return card.seen_with(People(2, found, wilson(0, 0), Agreement(None, 0), None, 0), None)
+    def seen(found: Rate, duel: Duel | None = None) -> Card:
+        return card.seen_with(People(2, found, wilson(0, 0), Agreement(None, 0), duel, 0), None)
 
-    assert seen(wilson(3, 19)).verdict is Verdict.PASS
+    assert seen(wilson(1, 9)).verdict is Verdict.PASS
     assert seen(wilson(14, 20)).verdict is Verdict.PASS  # their interval holds the bar
+    for wins, losses, verdict in ((5, 15, "inconclusive"), (6, 14, "pass"), (15, 5, "pass"), (0, 5, "pass")):
+        duel = Duel(wins, 0, losses, sign_test(wins, losses), wins_needed(wins + losses), 1, False)
+        assert seen(wilson(0, 0), duel).verdict == verdict
     few = seen(wilson(8, 20))
     assert (few.verdict, few.reason) == (Verdict.INCONCLUSIVE, Reason.PEOPLE_BELOW_BAR)
     failed = replace(card, verdict=Verdict.FAIL)

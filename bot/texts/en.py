@@ -129,6 +129,14 @@ TEXTS = {
     "why_people_below_bar": (
         "The checks pass it, but people find only {low} to {high} of its copy excellent ({n} texts); the bar is {bar}."
     ),
+    "why_people_prefer_live": (
+        "The checks pass it, but people who compared blind chose the other version’s copy for {losses} briefs and its "
+        "own for {wins} (p = {p})."
+    ),
+    "why_less_stable": (
+        "It meets the bar, but it is less stable than before: {low} to {high} fewer briefs come out well {repeats} "
+        "times of {repeats}."
+    ),
     "caveat_small_sample": "fewer than 30 briefs: only large differences show",
     "caveat_no_judge": "graded by checks alone; nobody judged tone or audience",
     "caveat_ceiling_one_fewer": "the human ceiling is scored against one reference fewer",

@@ -113,6 +113,8 @@ TEXTS = {
     "why_forbidden_claim": "{total} 篇里有 {count} 篇出现了禁用说法：{product} 的“{claim}”。",
     "why_leak": "测试里有 {count} 份需求参与过训练，例如 {item}；这些数字不算数。",
     "why_people_below_bar": "规则判定达标，但大家盲评的优秀率只在 {low} 到 {high} 之间（{n} 篇），标准是 {bar}。",
+    "why_people_prefer_live": "规则判定达标，但盲评对比时有 {losses} 份需求选了另一版，{wins} 份选它（p = {p}）。",
+    "why_less_stable": "达到标准，但没有以前稳定：连写 {repeats} 次都合格的需求少了 {low} 到 {high}。",
     "caveat_small_sample": "不足 30 份需求，只看得出大的差别",
     "caveat_no_judge": "只由规则评分，语气和受众没有人评过",
     "caveat_ceiling_one_fewer": "人工上限比模型少一份参考",
