@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bot.blocks import JSON
 from bot.texts import Words
 from serving.card import Arm, Card, Rate
+from serving.shares import rounded
 from serving.store import BASE
 
 NAME_LIMIT, TITLE_LIMIT = 20, 50
@@ -47,10 +48,10 @@ def bars(card: Card, words: Words) -> JSON:
         by_people: list[Rate] = [card.people.live, card.people.candidate][-len(arms) :]
         rows[words("chart_by_people")] = [rate.share for rate in by_people]
     series = {_name(arm.version, words): [shares[n] for shares in rows.values()] for n, arm in enumerate(arms)}
-    return _chart("bar", words("chart_bars"), list(rows), series)
+    return _chart("bar", words("chart_bars"), list(rows), series, card.bar)
 
 
-def trend(steps: Sequence[Step], words: Words) -> list[JSON]:
+def trend(steps: Sequence[Step], words: Words, bar: float) -> list[JSON]:
     """The versions so far, the oldest first, promotions marked; nothing while there is only one."""
     steps = steps[-VERSIONS_SHOWN:]
     if len(steps) < 2:
@@ -60,7 +61,7 @@ def trend(steps: Sequence[Step], words: Words) -> list[JSON]:
         words("excellent"): [step.excellent for step in steps],
         words("chart_stability"): [step.stable for step in steps],
     }
-    return [_chart("line", words("chart_trend"), names, series)]
+    return [_chart("line", words("chart_trend"), names, series, bar)]
 
 
 def _stable(arm: Arm) -> float:
@@ -71,7 +72,7 @@ def _name(version: str, words: Words) -> str:
     return words("base_model") if version == BASE else version
 
 
-def _chart(kind: str, title: str, names: list[str], series: dict[str, list[float]]) -> JSON:
+def _chart(kind: str, title: str, names: list[str], series: dict[str, list[float]], bar: float) -> JSON:
     names = [name[:NAME_LIMIT] for name in names]
     return {
         "type": "data_visualization",
@@ -82,7 +83,7 @@ def _chart(kind: str, title: str, names: list[str], series: dict[str, list[float
                 {
                     "name": name[:NAME_LIMIT],
                     "data": [
-                        {"label": label, "value": round(100 * share)}
+                        {"label": label, "value": float(rounded(share, bar))}
                         for label, share in zip(names, shares, strict=True)
                     ],
                 }

@@ -13,11 +13,12 @@ from bot.announcements import Announcements
 from bot.blocks import JSON, SECTION_LIMIT, actions, brief_text, button, context, plain, section
 from bot.office import Office, RefusalError
 from bot.refusals import code_of
-from bot.scorecards import duel_sentence, rate_text
+from bot.scorecards import duel_sentence
 from bot.texts import Words
 from serving.card import LABELS_NEEDED, Duel, People
 from serving.grades import CHOICES, GRADES, Entry, Grades, Kind, Sheet
 from serving.records import Scorecard
+from serving.shares import with_interval
 
 ANSWER = "answer"  # followed by ":" and one of GRADES or CHOICES
 BACK = "answer_back"
@@ -140,8 +141,8 @@ def thanks_view(sheet: Sheet, scorecard: Scorecard, people: People, labels: int,
     rates = words(
         "graded_rates",
         version=scorecard.version,
-        candidate=rate_text(people.candidate),
-        live=rate_text(people.live),
+        candidate=with_interval(people.candidate),
+        live=with_interval(people.live),
         baseline=words.version(scorecard.baseline),
     )
     fed = words("graded_fed", labels=labels, needed=LABELS_NEEDED)

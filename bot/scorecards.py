@@ -10,9 +10,10 @@ from bot.charts import Step, bars, trend
 from bot.markup import escape
 from bot.texts import Words
 from serving.canary import SHARE_PERCENT, Canary, Liked, Trial
-from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Estimate, Judged, Metric, Rate, Reason
+from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Judged, Metric, Rate, Reason
 from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
+from serving.shares import hundredths, percent, points, reason_figures, with_interval
 
 APPROVE, REJECT, ROLL_BACK = "approve", "reject", "roll_back"
 TRY, END_TRIAL = "try", "end_trial"
@@ -22,39 +23,12 @@ FEWEST_RATERS = 5  # of each version of a trial, before they are compared
 SHOWN_METRICS = ("bleu", "rougeL", "chrf", "distinct2")
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def interval(low: float, high: float) -> str:
-    return f"[{100 * low:.0f}, {100 * high:.0f}]"
-
-
-def points(difference: Difference | Estimate | None) -> str:
-    if difference is None:
-        return "–"
-    return f"{100 * difference.value:+.0f} [{100 * difference.low:+.0f}, {100 * difference.high:+.0f}]"
-
-
-def hundredths(difference: Difference | None) -> str:
-    if difference is None:
-        return "–"
-    return f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
-
-
 def headline(card: Card, words: Words) -> str:
     return words(f"card_{card.verdict}", version=card.version, language=words(f"language_{card.language}"))
 
 
 def reason_sentence(card: Card, words: Words) -> str:
-    values = {key: _value_text(key, value) for key, value in card.reason_values.items()}
-    return words(f"why_{card.reason}", **{key: escape(value) for key, value in values.items()})
-
-
-def _value_text(name: str, value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return percent(value) if name in ("bar", "low", "high") else f"{value:.2g}"
+    return words(f"why_{card.reason}", **{key: escape(value) for key, value in reason_figures(card).items()})
 
 
 def table_rows(card: Card, words: Words) -> list[list[str]]:
@@ -69,17 +43,17 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
             words("col_difference"),
             "n",
         ],
-        _rate_row(words("excellent"), old.excellent if old else None, new.excellent, card.excellent_difference),
-        _rate_row(words("acceptable"), old.acceptable if old else None, new.acceptable, None),
+        _rate_row(card, words("excellent"), old.excellent if old else None, new.excellent, card.excellent_difference),
+        _rate_row(card, words("acceptable"), old.acceptable if old else None, new.acceptable, None),
     ]
     if card.people and card.people.candidate.total:
-        rows.append(_rate_row(words("excellent_by_people"), card.people.live, card.people.candidate, None))
+        rows.append(_rate_row(card, words("excellent_by_people"), card.people.live, card.people.candidate, None))
     if new.pass_k:
         rows.append(
             [
                 words("stability", k=k),
-                _estimate(old.pass_k[-1]) if old and old.pass_k else "–",
-                _estimate(new.pass_k[-1]),
+                with_interval(old.pass_k[-1], card.bar) if old and old.pass_k else "–",
+                with_interval(new.pass_k[-1], card.bar),
                 points(card.stability_difference),
                 f"{len(new.briefs)} × {card.repeats}",
             ]
@@ -108,16 +82,9 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
     return rows
 
 
-def _rate_row(name: str, old: Rate | None, new: Rate, difference: Difference | None) -> list[str]:
-    return [name, rate_text(old) if old else "–", rate_text(new), points(difference), str(new.total)]
-
-
-def rate_text(rate: Rate) -> str:
-    return f"{percent(rate.share)} {interval(rate.low, rate.high)}"
-
-
-def _estimate(estimate: Estimate) -> str:
-    return f"{percent(estimate.value)} {interval(estimate.low, estimate.high)}"
+def _rate_row(card: Card, name: str, old: Rate | None, new: Rate, difference: Difference | None) -> list[str]:
+    before = with_interval(old, card.bar) if old else "–"
+    return [name, before, with_interval(new, card.bar), points(difference), str(new.total)]
 
 
 def _metric(arm: Arm | None, name: str) -> str:
@@ -133,7 +100,9 @@ def fallback_text(card: Card, words: Words) -> str:
     """The card without blocks: for notifications and screen readers."""
     new = card.candidate
     figures = words(
-        "card_fallback", excellent=rate_text(new.excellent), stability=_estimate(new.pass_k[-1]) if new.pass_k else "–"
+        "card_fallback",
+        excellent=with_interval(new.excellent, card.bar),
+        stability=with_interval(new.pass_k[-1], card.bar) if new.pass_k else "–",
     )
     return f"{headline(card, words)} {reason_sentence(card, words)} {figures}"
 
@@ -160,7 +129,7 @@ def card_blocks(
         {"type": "table", "rows": rows, "column_settings": [{"is_wrapped": True}, *[{"align": "right"}] * 4]},
         context(words("card_context", items=card.items, suite=card.suite, seed=card.seed)),
     ]
-    blocks += [bars(card, words), *trend(history, words)]
+    blocks += [bars(card, words), *trend(history, words, card.bar)]
     if caveats := [words(f"caveat_{caveat}") for caveat in card.caveats]:
         blocks.append(context(" · ".join(caveats)))
     if said := said_by_people(card, words):
@@ -212,7 +181,7 @@ def said_by_people(card: Card, words: Words) -> list[str]:
             said.append(duel_sentence(people.duel, card.version, card.baseline, words))
         if people.voting:
             said.append(words("voting", n=people.voting))
-    return [*said, judge_sentence(card.judged, words)] if card.judged else said
+    return [*said, judge_sentence(card.judged, words, card.bar)] if card.judged else said
 
 
 def agreement_text(found: Agreement, words: Words) -> str:
@@ -240,14 +209,14 @@ def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
     return " ".join([counted, judged, *([words("duel_early")] if duel.closed_early else [])])
 
 
-def judge_sentence(judged: Judged, words: Words) -> str:
+def judge_sentence(judged: Judged, words: Words, bar: float) -> str:
     state = "calibrated" if judged.calibrated else "uncalibrated"
     return words(
         "judge_said",
         judge=escape(judged.judge),
         state=words(state, labels=judged.people.labels, needed=LABELS_NEEDED),
-        candidate=rate_text(judged.candidate),
-        live=rate_text(judged.live),
+        candidate=with_interval(judged.candidate, bar),
+        live=with_interval(judged.live, bar),
         wins=judged.wins,
         ties=judged.ties,
         losses=judged.losses,

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from serving.card import Arm, Card
+from serving.shares import percent
 
 GREY, GREEN, INK = "#9aa5b1", "#1f8a70", "#1d2733"
 WIDTH = 0.36
@@ -28,7 +29,7 @@ def render_chart(card: Card) -> bytes:
     for index, (arm, color, label) in enumerate(arms):
         shift = (index - (len(arms) - 1) / 2) * (WIDTH + 0.02)
         assert arm is not None
-        _bars(axes, _values(arm), shift, color, label)
+        _bars(axes, _values(arm), card.bar, shift, color, label)
     _marks(axes, card)
     axes.set_xticks(range(len(labels)), labels, fontsize=19, color=INK)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"], fontsize=16)
@@ -61,7 +62,7 @@ def _values(arm: Arm) -> list[Bar]:
     ]
 
 
-def _bars(axes: Axes, bars: list[Bar], shift: float, color: str, label: str) -> None:
+def _bars(axes: Axes, bars: list[Bar], gate: float, shift: float, color: str, label: str) -> None:
     places = [place + shift for place in range(len(bars))]
     axes.bar(places, [bar[0] for bar in bars], WIDTH, color=color, label=label)
     for place, (value, low, high) in zip(places, bars, strict=True):
@@ -70,12 +71,12 @@ def _bars(axes: Axes, bars: list[Bar], shift: float, color: str, label: str) -> 
             whisker = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.errorbar(place, value, yerr=whisker, color=INK, capsize=7, lw=2)
             top = max(value, high)
-        text = f"{value:.2f}" if low is None else f"{value:.0%}"
+        text = f"{value:.2f}" if low is None else percent(value, gate)
         axes.text(place, top + 0.015, text, ha="center", va="bottom", fontsize=18, color=INK, bbox=CLEAR, zorder=5)
 
 
 def _marks(axes: Axes, card: Card) -> None:
-    axes.hlines(card.bar, -0.45, 0.45, color="#c2410c", lw=2.5, ls="--", label=f"bar {card.bar:.0%}")
+    axes.hlines(card.bar, -0.45, 0.45, color="#c2410c", lw=2.5, ls="--", label=f"bar {percent(card.bar)}")
     ceiling = card.candidate.metric("bleu").ceiling
     if ceiling is not None:
         axes.hlines(ceiling, 2.55, 3.45, color="#5b4bb7", lw=2.5, ls=":", label=f"human BLEU {ceiling:.2f}")

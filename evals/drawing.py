@@ -14,13 +14,14 @@ LIVE, CANDIDATE, BAR, HUMAN = "live", "own", "bar", "human"
 
 @dataclass(frozen=True)
 class Dot:
-    """One version's figure; low and high are None where it has no interval."""
+    """One version's figure, and how it is written; low and high are None where it has no interval."""
 
     kind: str
     label: str
     value: float
-    low: float | None
-    high: float | None
+    shown: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def _dot(dot: Dot, y: float) -> list[str]:
     if dot.low is not None and dot.high is not None:
         parts.append(f'<line class="{dot.kind} range" x1="{_x(dot.low):.1f}" y1="{y}" x2="{end:.1f}" y2="{y}"/>')
     parts.append(f'<circle class="{dot.kind}" cx="{x:.1f}" cy="{y}" r="6"/>')
-    shown = f"{100 * dot.value:.0f} %" if dot.low is not None else f"{dot.value:.2f}"
-    parts.append(f'<text class="value" x="{end + 12:.1f}" y="{y + 4}">{shown}</text>')
+    parts.append(f'<text class="value" x="{end + 12:.1f}" y="{y + 4}">{escape(dot.shown)}</text>')
     return parts
 
 

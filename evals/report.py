@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,10 +16,11 @@ from evals.plan import FOLLOWING, STABILITY, Call
 from evals.scorecard import Graded, Samples, grade
 from evals.suite import Item, suite_of_card
 from evals.words import WORDS
-from serving.card import Arm, Card, Difference, Estimate, Rate
+from serving.card import Arm, Card, Estimate, Rate
 from serving.grades import Grades
 from serving.judge_answers import JudgeAnswers
 from serving.records import Decision, Scorecard
+from serving.shares import hundredths, percent, points, reason_figures, with_interval
 from serving.store import BASE, Store
 
 NAMES = {
@@ -125,26 +126,6 @@ def _trend(store: Store, card: Card) -> tuple[Point, ...]:
     )
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def with_interval(value: Rate | Estimate) -> str:
-    share = value.share if isinstance(value, Rate) else value.value
-    return f"{percent(share)} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
-
-
-def points(value: Difference | Estimate | None, scale: int = 100) -> str:
-    """A difference with its interval: in points, or on the metric's own scale."""
-    if value is None:
-        return "–"
-    digits = 0 if scale == 100 else 2
-    # Rounded first, plus zero: neither "+0" nor "-0".
-    figures = [round(scale * one, digits) + 0.0 for one in (value.value, value.low, value.high)]
-    middle, low, high = (f"{one:+.{digits}f}" if one else "0" for one in figures)
-    return f"{middle} [{low}, {high}]"
-
-
 def render_report(report: Report) -> str:
     """The file's text."""
     card = report.card
@@ -159,7 +140,9 @@ def render_report(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("evals", "data"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(percent=percent, interval=with_interval, points=points)
+    environment.filters.update(
+        percent=percent, interval=partial(with_interval, bar=card.bar), points=points, hundredths=hundredths
+    )
     return environment.get_template("report.html").render(
         report=report,
         card=card,
@@ -177,12 +160,8 @@ def render_report(report: Report) -> str:
 
 
 def _reason(card: Card, words: Mapping[str, str]) -> str:
-    values: dict[str, Any] = {
-        key: percent(float(value)) if key in ("bar", "low", "high") else f"{value:.2g}" if key == "p" else value
-        for key, value in card.reason_values.items()
-    }
     # A card of an earlier release does not say in which text the claim stands.
-    return words[f"why_{card.reason}"].format(**{"item": "–", "product": "–", **values})
+    return words[f"why_{card.reason}"].format(**{"item": "–", "product": "–", **reason_figures(card)})
 
 
 def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
@@ -192,8 +171,9 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
 
     def figure(key: str, values: list[Rate | Estimate], marks: tuple[tuple[str, float, str], ...] = ()) -> Figure:
         dots = [
-            Dot(kind, label, value.share if isinstance(value, Rate) else value.value, value.low, value.high)
+            Dot(kind, label, share, percent(share, card.bar), value.low, value.high)
             for (kind, label, _), value in zip(arms, values, strict=True)
+            for share in [value.share if isinstance(value, Rate) else value.value]
         ]
         return Figure(key, dots, marks)
 
@@ -210,7 +190,8 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
 
 
 def _bleu_figure(arms: list[tuple[str, str, Arm]], words: Mapping[str, str]) -> Figure:
-    dots = [Dot(kind, label, arm.metric("bleu").value, None, None) for kind, label, arm in arms]
+    values = [arm.metric("bleu").value for _, _, arm in arms]
+    dots = [Dot(kind, label, bleu, f"{bleu:.2f}") for (kind, label, _), bleu in zip(arms, values, strict=True)]
     ceiling = arms[-1][2].metric("bleu").ceiling
     return Figure("BLEU", dots, (("human", ceiling, words["human"]),) if ceiling is not None else ())
 

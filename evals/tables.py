@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.comparison import Comparison
-from serving.card import Agreement, Arm, Card, Difference, Estimate, Rate
+from evals.scorecard import BAR
+from serving.card import Agreement, Arm, Card, Rate
 from serving.records import Scorecard
+from serving.shares import percent, points, reason_figures, with_interval
 
 
 def print_list(cards: list[Scorecard]) -> None:
@@ -28,7 +30,7 @@ def print_list(cards: list[Scorecard]) -> None:
             card.suite,
             card.verdict.value,
             _rate(own.excellent),
-            f"{own.pass_k[-1].value:.0%}",
+            percent(own.pass_k[-1].value, card.bar),
             f"{own.metric('bleu').value:.2f}",
             row.created_at[:16],
         )
@@ -44,11 +46,11 @@ def print_comparison(found: Comparison) -> None:
         ("excellent", first.excellent, second.excellent, found.excellent),
         ("acceptable or better", first.acceptable, second.acceptable, found.acceptable),
     ):
-        table.add_row(name, _rate(old), _rate(new), _points(difference), f"{difference.p:.3f}")
+        table.add_row(name, _rate(old), _rate(new), points(difference), f"{difference.p:.3f}")
     if first.pass_k and second.pass_k and found.pass_k:
-        was, now = (f"{side.value:.0%} ({side.low:.0%}-{side.high:.0%})" for side in (first.pass_k, second.pass_k))
-        table.add_row(f"all {found.k} repeats meet", was, now, _points(found.pass_k), "")
-    table.add_row("samples that meet their brief", "", "", _points(found.meeting), "")
+        was, now = (with_interval(side, BAR) for side in (first.pass_k, second.pass_k))
+        table.add_row(f"all {found.k} repeats meet", was, now, points(found.pass_k), "")
+    table.add_row("samples that meet their brief", "", "", points(found.meeting), "")
     bleu = found.bleu
     spread = f"{bleu.value:+.3f} ({bleu.low:+.3f} to {bleu.high:+.3f})"
     table.add_row("BLEU", f"{first.bleu:.3f}", f"{second.bleu:.3f}", spread, f"{bleu.p:.3f}")
@@ -63,21 +65,14 @@ def print_comparison(found: Comparison) -> None:
     )
 
 
-def _points(difference: Difference | Estimate) -> str:
-    return f"{100 * difference.value:+.0f} ({100 * difference.low:+.0f} to {100 * difference.high:+.0f})"
-
-
 def _rate(rate: Rate) -> str:
-    return f"{rate.successes}/{rate.total}  {rate.share:.0%} ({rate.low:.0%}-{rate.high:.0%})"
+    return f"{rate.successes}/{rate.total}  {with_interval(rate, BAR)}"
 
 
 def print_card(scorecard: Scorecard) -> None:
     card = Card.from_json(scorecard.body or {})
     console = Console()
-    values = ", ".join(
-        f"{name} {value:.2f}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in card.reason_values.items()
-    )
+    values = ", ".join(f"{name} {value}" for name, value in reason_figures(card).items())
     console.print(f"\n[bold]{card.version}: {card.verdict}[/bold]  {card.reason} ({values})", highlight=False)
     arms = [card.live, card.candidate] if card.live else [card.candidate]
     table = Table("", *(arm.version for arm in arms if arm), box=None)

@@ -97,6 +97,8 @@ def test_a_report_says_the_reason_whatever_it_is() -> None:
         Reason.LEAK: {"count": 1, "item": "x"},
         Reason.FORBIDDEN_CLAIM: {"count": 1, "total": 70, "claim": "best"},
         Reason.WORSE_THAN_LIVE: {"gained": 0, "lost": 6, "p": 0.03},
+        Reason.LESS_STABLE: {"repeats": 5, "low": 0.1, "high": 0.6},
+        Reason.PEOPLE_PREFER_LIVE: {"wins": 5, "losses": 15, "p": 0.04},
     }
     rates = {"bar": 0.8, "low": 0.5, "high": 0.9, "n": 20}
     for language in WORDS:

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from serving.card import Card
 from serving.records import Round
+from serving.shares import with_interval
 from trainer.recipe import Recipe
 
 PIPELINE = "text-generation"
@@ -86,7 +87,7 @@ def _scores(scores: Card) -> str:
     rows = {
         "verdict": f"{scores.verdict} against {scores.baseline}",
         "suite": f"{scores.suite} `{scores.suite_digest[:12]}`, {scores.items} briefs, seed {scores.seed}",
-        "excellent": f"{arm.excellent.share:.0%} [{arm.excellent.low:.0%}, {arm.excellent.high:.0%}]",
+        "excellent": with_interval(arm.excellent, scores.bar),
         **{metric.name: f"{metric.value:.2f}" for metric in arm.metrics},
     }
     return f"## Scores\n\n{_table(rows)}\n\n"
