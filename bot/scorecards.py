@@ -28,7 +28,8 @@ def headline(card: Card, words: Words) -> str:
 
 
 def reason_sentence(card: Card, words: Words) -> str:
-    return words(f"why_{card.reason}", **{key: escape(value) for key, value in reason_figures(card).items()})
+    figures = {key: escape(value) for key, value in reason_figures(card).items()}
+    return words(f"why_{card.reason}", baseline=words.version(card.baseline), **figures)
 
 
 def table_rows(card: Card, words: Words) -> list[list[str]]:
@@ -181,7 +182,7 @@ def said_by_people(card: Card, words: Words) -> list[str]:
             said.append(duel_sentence(people.duel, card.version, card.baseline, words))
         if people.voting:
             said.append(words("voting", n=people.voting))
-    return [*said, judge_sentence(card.judged, words, card.bar)] if card.judged else said
+    return [*said, judge_sentence(card.judged, card, words)] if card.judged else said
 
 
 def agreement_text(found: Agreement, words: Words) -> str:
@@ -209,14 +210,15 @@ def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
     return " ".join([counted, judged, *([words("duel_early")] if duel.closed_early else [])])
 
 
-def judge_sentence(judged: Judged, words: Words, bar: float) -> str:
+def judge_sentence(judged: Judged, card: Card, words: Words) -> str:
     state = "calibrated" if judged.calibrated else "uncalibrated"
     return words(
         "judge_said",
         judge=escape(judged.judge),
         state=words(state, labels=judged.people.labels, needed=LABELS_NEEDED),
-        candidate=with_interval(judged.candidate, bar),
-        live=with_interval(judged.live, bar),
+        candidate=with_interval(judged.candidate, card.bar),
+        live=with_interval(judged.live, card.bar),
+        baseline=words.version(card.baseline),
         wins=judged.wins,
         ties=judged.ties,
         losses=judged.losses,

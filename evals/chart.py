@@ -24,7 +24,7 @@ def render_chart(card: Card) -> bytes:
     axes = figure.add_subplot()
     k = len(card.candidate.pass_k)
     labels = ["excellent", "acceptable\nor better", f"stable\n(all {k} meet)", "BLEU"]
-    arms = [(card.live, GREY, f"{card.baseline} (live)")] if card.live else []
+    arms = [(card.live, GREY, card.baseline)] if card.live else []
     arms = [*arms, (card.candidate, GREEN, card.version)]
     for index, (arm, color, label) in enumerate(arms):
         shift = (index - (len(arms) - 1) / 2) * (WIDTH + 0.02)

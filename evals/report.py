@@ -152,16 +152,18 @@ def render_report(report: Report) -> str:
         name=name,
         names=NAMES,
         primary=PRIMARY,
-        reason=_reason(card, words),
+        reason=_reason(card, words, name(card.baseline)),
         chart=_chart(card, words, name(card.version), name(card.baseline)),
         trend=_drawn_trend(report, words),
         stability=STABILITY,
     )
 
 
-def _reason(card: Card, words: Mapping[str, str]) -> str:
+def _reason(card: Card, words: Mapping[str, str], baseline: str) -> str:
     # A card of an earlier release does not say in which text the claim stands.
-    return words[f"why_{card.reason}"].format(**{"item": "–", "product": "–", **reason_figures(card)})
+    return words[f"why_{card.reason}"].format(
+        **{"item": "–", "product": "–", "baseline": baseline, **reason_figures(card)}
+    )
 
 
 def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:

@@ -118,7 +118,7 @@ def print_people(card: Card) -> None:
     """What people and the judge said; nothing where nobody has."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if people := card.people:
-        rates = f"excellent {_rate(people.candidate)}, live {_rate(people.live)}"
+        rates = f"excellent {_rate(people.candidate)}, {card.baseline} {_rate(people.live)}"
         console.print(f"people: {rates}; {people.graders} graded")
         console.print(f"people and checks: {_kappa(people.checks)}")
         if duel := people.duel:
@@ -131,8 +131,9 @@ def print_people(card: Card) -> None:
     if judged := card.judged:
         state = "calibrated" if judged.calibrated else "uncalibrated"
         console.print(
-            f"judge {judged.judge} ({state}): excellent {_rate(judged.candidate)}, live {_rate(judged.live)}; against "
-            f"live {judged.wins} wins, {judged.ties} ties, {judged.losses} losses; unscored {judged.unscored}"
+            f"judge {judged.judge} ({state}): excellent {_rate(judged.candidate)}, "
+            f"{card.baseline} {_rate(judged.live)}; against {card.baseline} {judged.wins} wins, {judged.ties} ties, "
+            f"{judged.losses} losses; unscored {judged.unscored}"
         )
         console.print(f"judge and people: {_kappa(judged.people)}")
 

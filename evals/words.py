@@ -13,7 +13,7 @@ WORDS: dict[str, dict[str, str]] = {
         ),
         "why_below_bar": "Between {low} and {high} of its copy is excellent ({n} briefs); the bar is {bar}.",
         "why_worse_than_live": (
-            "It is worse than the live version: {lost} briefs are no longer excellent, {gained} became so (p = {p})."
+            "It is worse than {baseline}: {lost} briefs are no longer excellent, {gained} became so (p = {p})."
         ),
         "why_forbidden_claim": (
             "{count} of {total} texts make a claim that is not allowed: “{claim}” for {product} ({item})."
@@ -111,10 +111,10 @@ WORDS: dict[str, dict[str, str]] = {
             "{longest} words ({item}):"
         ),
         "people_title": "What people said, blind",
-        "people_graded": "{n} people graded: {excellent} of the texts are excellent; live: {live}.",
+        "people_graded": "{n} people graded: {excellent} of the texts are excellent; {baseline}: {live}.",
         "people_agree": "Checks and people agree with κ = {kappa} on {n} texts.",
         "duel": "Side by side: {wins} won, {ties} ties, {losses} lost (sign test p = {p}).",
-        "judged": "Judge {judge}: only yes for {excellent}; live {live}. {state}",
+        "judged": "Judge {judge}: only yes for {excellent}; {baseline} {live}. {state}",
         "calibrated": "Its κ against people is {kappa} on {n} texts.",
         "uncalibrated": "Uncalibrated: κ against people is {kappa} on {n} texts.",
         "trend": "Versions over time",
@@ -154,7 +154,7 @@ WORDS: dict[str, dict[str, str]] = {
         "why_meets_bar": "优秀率在 {low} 到 {high} 之间（{n} 份需求），标准是 {bar}。",
         "why_too_few": "优秀率在 {low} 到 {high} 之间，标准是 {bar}；{n} 份需求还不足以判断。",
         "why_below_bar": "优秀率在 {low} 到 {high} 之间（{n} 份需求），低于标准 {bar}。",
-        "why_worse_than_live": "比现用版本差：{lost} 份需求不再优秀，只有 {gained} 份变好（p = {p}）。",
+        "why_worse_than_live": "比{baseline}差：{lost} 份需求不再优秀，只有 {gained} 份变好（p = {p}）。",
         "why_forbidden_claim": "{total} 篇里有 {count} 篇出现了禁用说法：{product} 的“{claim}”（{item}）。",
         "why_leak": "测试里有 {count} 份需求参与过训练，例如 {item}；这些数字不算数。",
         "why_people_below_bar": "规则判定达标，但大家盲评的优秀率只在 {low} 到 {high} 之间（{n} 篇），标准是 {bar}。",
@@ -230,10 +230,10 @@ WORDS: dict[str, dict[str, str]] = {
         "length_variation": "长度波动",
         "memorised": "{total} 篇里有 {count} 篇与训练文本连续 13 字以上相同，最长 {longest} 字（{item}）：",
         "people_title": "大家的盲评",
-        "people_graded": "{n} 人评分：优秀 {excellent}；现用版本 {live}。",
+        "people_graded": "{n} 人评分：优秀 {excellent}；{baseline} {live}。",
         "people_agree": "规则与大家的一致性 κ = {kappa}（{n} 篇）。",
         "duel": "两两对比：胜 {wins}，平 {ties}，负 {losses}（符号检验 p = {p}）。",
-        "judged": "评审模型 {judge}：全部为“是”的占 {excellent}；现用版本 {live}。{state}",
+        "judged": "评审模型 {judge}：全部为“是”的占 {excellent}；{baseline} {live}。{state}",
         "calibrated": "与大家的一致性 κ = {kappa}（{n} 篇）。",
         "uncalibrated": "未校准：与大家的一致性 κ = {kappa}（{n} 篇）。",
         "trend": "各版本走势",

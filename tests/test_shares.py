@@ -41,6 +41,16 @@ def test_a_difference_that_is_not_zero_does_not_read_so() -> None:
     assert points(Estimate(0.0, -0.16, 0.16)) == "0 [-16, +16]"
 
 
+@pytest.mark.parametrize(("language", "sentence"), [("en", "worse than copy-0003:"), ("zh", "比copy-0003差")])
+def test_a_card_names_what_it_was_compared_with_whatever_is_live_later(language: str, sentence: str) -> None:
+    values: dict[str, float | int | str] = {"gained": 0, "lost": 6, "p": 0.03}
+    card = replace(example_card(), baseline="copy-0003", language=language, reason_values=values)
+    card = replace(card, reason=Reason.WORSE_THAN_LIVE, verdict=Verdict.FAIL)
+    scorecard = Scorecard(1, "copy-0001", "copy-0003", "en@x", 1, card.to_json(), None, None, "2026-01-01T00:00:00")
+    assert sentence in fallback_text(card, Words(language))
+    assert sentence in render_report(Report(scorecard, card, (), (), ""))
+
+
 def below_the_bar() -> Card:
     """A card whose interval ends at 79.6 %."""
     card, high = example_card(), 0.796

@@ -122,7 +122,7 @@ TEXTS = {
     ),
     "why_below_bar": "Between {low} and {high} of its copy is excellent ({n} briefs); the bar is {bar}.",
     "why_worse_than_live": (
-        "It is worse than the live version: {lost} briefs are no longer excellent, {gained} got so (p = {p})."
+        "It is worse than {baseline}: {lost} briefs are no longer excellent, {gained} got so (p = {p})."
     ),
     "why_forbidden_claim": "{count} of {total} texts make a claim that is not allowed: “{claim}” for {product}.",
     "why_leak": "{count} briefs of the test were in its training, such as {item}; the figures mean nothing.",
@@ -248,8 +248,8 @@ TEXTS = {
     "duel_early": "The comparison was ended early.",
     "voting": "Being compared by {n} now; the result shows when they are through.",
     "judge_said": (
-        "*Judge {judge}* ({state}): excellent {candidate}, live {live}. Against live: {wins} better, {ties} ties, "
-        "{losses} worse. It and people {agree}. Answers that could not be used: {unscored}."
+        "*Judge {judge}* ({state}): excellent {candidate}, {baseline} {live}. Against {baseline}: {wins} better, "
+        "{ties} ties, {losses} worse. It and people {agree}. Answers that could not be used: {unscored}."
     ),
     "calibrated": "checked against people",
     "uncalibrated": "uncalibrated, {labels} of {needed} texts graded by people",

@@ -109,7 +109,7 @@ TEXTS = {
     "why_meets_bar": "优秀率应不低于 {bar}；实测在 {low} 到 {high} 之间（{n} 份需求）。",
     "why_too_few": "优秀率在 {low} 到 {high} 之间，标准是 {bar}；{n} 份需求还不足以判断。",
     "why_below_bar": "优秀率在 {low} 到 {high} 之间（{n} 份需求），低于标准 {bar}。",
-    "why_worse_than_live": "比现用版本差：{lost} 份需求不再优秀，只有 {gained} 份变好（p = {p}）。",
+    "why_worse_than_live": "比{baseline}差：{lost} 份需求不再优秀，只有 {gained} 份变好（p = {p}）。",
     "why_forbidden_claim": "{total} 篇里有 {count} 篇出现了禁用说法：{product} 的“{claim}”。",
     "why_leak": "测试里有 {count} 份需求参与过训练，例如 {item}；这些数字不算数。",
     "why_people_below_bar": "规则判定达标，但大家盲评的优秀率只在 {low} 到 {high} 之间（{n} 篇），标准是 {bar}。",
@@ -211,7 +211,7 @@ TEXTS = {
     "duel_early": "这次盲比提前结束了。",
     "voting": "现在有 {n} 人在盲比，比完才显示结果。",
     "judge_said": (
-        "评审模型 {judge}（{state}）：优秀率 {candidate}，现用版本 {live}。与现用版本相比：{wins} 次更好，"
+        "评审模型 {judge}（{state}）：优秀率 {candidate}，{baseline} {live}。与{baseline}相比：{wins} 次更好，"
         "{ties} 次持平，{losses} 次更差。它与大家{agree}。无法采用的回答：{unscored}。"
     ),
     "calibrated": "已与人工核对",
