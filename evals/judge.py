@@ -69,11 +69,11 @@ class Judge:
         return await self._share(prompt, task.language, "yes", "no")
 
     async def pair(self, text: str, other: str, task: Task) -> float:
-        """1 when `text` is better than `other`, 0 when worse; 0.5 when the order of the two decides. May raise too."""
+        """1 when `text` is better than `other`, 0 when worse; 0.5 when order decides or nothing does. May raise too."""
         ask = _template(task.language)["pair"]
         first = await self._share(f"{_shown(task, text, other)}\n\n{ask}", task.language, "a", "b")
         second = await self._share(f"{_shown(task, other, text)}\n\n{ask}", task.language, "b", "a")
-        return 0.5 if (first >= YES) != (second >= YES) else float(first >= YES)
+        return 1.0 if min(first, second) > YES else 0.0 if max(first, second) < YES else 0.5
 
     async def _share(self, prompt: str, language: str, this: str, that: str) -> float:
         """How much of the answer's probability lies on `this` rather than on `that`."""
@@ -114,7 +114,7 @@ class Judge:
         except openai.NotFoundError as error:
             raise CopydeskError(f"The judge has no model {self.model}; correct COPYDESK_JUDGE_MODEL.") from error
         except openai.BadRequestError as error:
-            if not extra:
+            if not extra or "logprobs" not in error.message:
                 raise UnscoredError(f"refused: {error.message[:80]}") from error
             self._logprobs = False  # some gateways know no logprobs; then the word counts
             return await self._completed(messages)

@@ -110,11 +110,22 @@ async def test_a_gateway_that_refuses_logprobs_is_asked_without() -> None:
     assert len(double.asked) == 3
 
 
+async def test_another_refusal_is_told_and_keeps_the_probabilities() -> None:
+    refused = {"error": {"message": "the prompt is too long"}}
+    async with judging(lambda body: web.json_response(refused, status=400)) as (judge, double):
+        for _ in range(2):
+            with pytest.raises(UnscoredError, match=r"refused: .*the prompt is too long"):
+                await judge.question("A lamp.", LAMP, "fluent")
+    assert ["logprobs" in body for body in double.asked] == [True, True]
+
+
 async def test_of_two_texts_the_order_decides_nothing() -> None:
     async with judging(good_is_new) as (judge, _):
         assert await judge.pair("a new lamp", "an old lamp", LAMP) == 1.0
         assert await judge.pair("an old lamp", "a new lamp", LAMP) == 0.0
     async with judging(lambda body: said("A", {"A": 0.9, "B": 0.1})) as (judge, _):
+        assert await judge.pair("a new lamp", "an old lamp", LAMP) == 0.5
+    async with judging(lambda body: said("A", {"A": 0.5, "B": 0.5})) as (judge, _):
         assert await judge.pair("a new lamp", "an old lamp", LAMP) == 0.5
 
 
