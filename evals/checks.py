@@ -1,8 +1,8 @@
 """Does a text meet its brief: one function a requirement kind, each with a reason that a copywriter understands.
 
-Grades: a missed primary requirement (the answer itself, no endless repetition, language, product, selling points,
-length, words to avoid, forbidden claims) is a fail; a missed secondary one (doubtful wording, emoji, call to action,
-format) makes it acceptable; none missed is excellent.
+Grades: a missed primary requirement (the answer itself and nothing around it, no endless repetition, language, product,
+selling points, length, words to avoid, forbidden claims) is a fail; a missed secondary one (doubtful wording, emoji,
+call to action, format) makes it acceptable; none missed is excellent.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from enum import StrEnum
 from evals import text as reading
 from evals.actions import asks
 from evals.claims import claims_in
+from evals.points import says
 from evals.repetition import repeats
+from evals.wrapping import wrapping as wrapped
 from serving.prompt import length_of
 from serving.records import Task
 
-PRIMARY = frozenset({"answer", "repetition", "language", "product", "selling_points", "length", "must_not", "claims"})
-_ENGLISH = "the and you your with for of is it to on that this are at from by as its"
-_FOREIGN = "de la el los las que para con una un les des le et pour avec der das und mit für ein eine"
+PRIMARY = frozenset(
+    {"answer", "wrapping", "repetition", "language", "product", "selling_points", "length", "must_not", "claims"}
+)
+_ENGLISH = """the a an and or but so not no you your we our us it its they them their he his she her i my me this that
+these those there here is are was were be been has have had do does did will would can could should may with without for
+of to on in at from by as into over under up down out off after before when while until than then if what who which how
+all every each any more most some one only just too"""
+_FOREIGN = """de la el los las que para con una un les des le et pour avec der die das und mit für ein eine het een van
+voor il di che per uma os och för att ett"""
 ENGLISH = frozenset(_ENGLISH.split())
 FOREIGN = frozenset(_FOREIGN.split())
 FEW_WORDS = 8  # below this, function words say nothing about the language
+MANY_WORDS, FUNCTION_WORDS = 20, 0.12  # of so many words as many are function words: a quarter or more in people's copy
 
 
 # Why a check failed, in the language of the brief: its writers read that.
@@ -32,6 +41,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "empty": "The answer is empty.",
         "no_words": "The answer has no words, only emoji or punctuation.",
         "repeats": "The answer repeats the brief instead of writing the copy.",
+        "wrapping": "Not copy but words about it: {words}.",
         "in_a_row": "Repeats the same words in a row: {words}.",
         "circles": "Says the same thing again and again.",
         "language": "The text is not in English.",
@@ -56,6 +66,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "empty": "没有写出内容。",
         "no_words": "没有文字，只有表情或标点。",
         "repeats": "重复了需求，没有写文案。",
+        "wrapping": "混进了不属于文案的内容：{words}。",
         "in_a_row": "同样的话连着重复：{words}。",
         "circles": "翻来覆去说同样的话。",
         "language": "不是中文。",
@@ -176,18 +187,22 @@ def answer(text: _Text, task: Task) -> str | None:
 
 
 def _repeats_brief(text: _Text, task: Task) -> bool:
-    """The instruction, or two lines of the brief, stand in the answer word for word."""
+    """The instruction, or two of the brief's lines with their labels, stand in the answer word for word."""
     instruction = reading.plain(task.instruction)
     if instruction and instruction in text.comparable:
         return True
     if not task.requirements.product:
         return bool(task.input.strip()) and reading.plain(task.input) in text.comparable
-    given = text.raw.splitlines()
-    if len(given) < 2:
-        return False
     lines = [reading.plain(line) for line in task.input.splitlines() if len(line.strip()) >= 6]
-    answers = {reading.comparable(line) for line in given}
-    return sum(line in answers for line in lines) >= 2
+    return sum(line in text.comparable for line in lines) >= 2
+
+
+def wrapping(text: _Text, task: Task) -> str | None:
+    """Of product copy: a reply to a customer may offer help, and an email has a subject."""
+    if not task.requirements.product:
+        return None
+    words = wrapped(text.raw, task.language)
+    return _say(task, "wrapping", words=words) if words else ""
 
 
 def repetition(text: _Text, task: Task) -> str | None:
@@ -198,20 +213,20 @@ def repetition(text: _Text, task: Task) -> str | None:
 
 
 def language(text: _Text, task: Task) -> str | None:
-    han = reading.han(text.raw)
+    han, foreign_script = reading.han(text.raw), reading.kana(text.raw) > reading.kana(task.input + task.instruction)
+    if foreign_script or (task.language == "en" and han > reading.han(task.input + task.instruction)):
+        return _say(task, "language")
     words = [word.casefold() for word in reading.latin_words(text.raw)]
     if task.language == "zh":
-        if han == 0 or han < len(words):
-            return _say(task, "language")
-        kana = reading.letters(text.raw) - han - sum(map(len, words))
-        return _say(task, "language") if kana > han / 4 else ""
+        other = reading.letters(text.raw) - han - sum(map(len, words))
+        return _say(task, "language") if han == 0 or han < len(words) or other > han / 4 else ""
     latin = reading.letters("".join(words))
     if latin < 0.9 * reading.letters(text.raw):
         return _say(task, "language")
-    foreign = sum(word in FOREIGN for word in words)
-    if len(words) >= FEW_WORDS and foreign > sum(word in ENGLISH for word in words):
-        return _say(task, "language")
-    return ""
+    english = sum(word in ENGLISH for word in words)
+    foreign = len(words) >= FEW_WORDS and sum(word in FOREIGN for word in words) > english
+    other = len(words) >= MANY_WORDS and english < FUNCTION_WORDS * len(words)
+    return _say(task, "language") if foreign or other else ""
 
 
 def product(text: _Text, task: Task) -> str | None:
@@ -227,7 +242,7 @@ def selling_points(text: _Text, task: Task) -> str | None:
     points = task.requirements.selling_points
     if not points:
         return None
-    missed = [point[0] for point in points if not any(reading.contains(text.comparable, phrase) for phrase in point)]
+    missed = [point[0] for point in points if not says(text.comparable, point, task.language)]
     return _say(task, "selling_points", points="; ".join(missed)) if missed else ""
 
 
@@ -245,7 +260,13 @@ def must_not(text: _Text, task: Task) -> str | None:
     words = task.requirements.must_not
     if not words:
         return None
-    found = [word for word in words if reading.contains(text.comparable, word, inflected=True)]
+    said = text.comparable.replace("-", " ")
+    found = [
+        word
+        for word in words
+        if reading.contains(text.comparable, word, inflected=True)
+        or reading.contains(said, word.replace("-", " "), inflected=True)
+    ]
     return _say(task, "must_not", words=", ".join(found)) if found else ""
 
 
@@ -293,7 +314,7 @@ def format(text: _Text, task: Task) -> str | None:
             return _say(task, "no_list")
         if len(items) < len(points):
             return _say(task, "few_lines", count=len(items), points=len(points))
-        own = all(any(reading.contains(item, phrase) for item in items for phrase in point) for point in points)
+        own = all(any(says(item, point, task.language) for item in items) for point in points)
         return "" if own else _say(task, "shared_line")
     if items:
         return _say(task, "list")
@@ -305,6 +326,7 @@ def format(text: _Text, task: Task) -> str | None:
 
 _CHECKS: dict[str, Callable[[_Text, Task], str | None]] = {
     "answer": answer,
+    "wrapping": wrapping,
     "repetition": repetition,
     "language": language,
     "product": product,

@@ -19,6 +19,7 @@ _SAME = str.maketrans(
     }
 )
 _LATIN_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’\-]*")
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 _GRAPHEME = regex.compile(r"\X")
 # Text symbols such as ™ and © are pictographs only when U+FE0F asks for it.
 _EMOJI = regex.compile(
@@ -26,7 +27,11 @@ _EMOJI = regex.compile(
     r"|(?=\p{Extended_Pictographic})[\u2600-\u27bf]"
 )
 _RUN = regex.compile(r"[0-9#*]?[^\x00-\x7f]+")  # where emoji may stand
-_BULLET = regex.compile(r"^\s*(?:[-*•·–—]|\d{1,2}[.)、])\s+")
+# A hyphen, an asterisk or a number with a point may also begin a line of prose, if no space or Han character follows.
+_BULLET = regex.compile(
+    r"^\s*(?:(?:[-*–—]|\d{1,2}[.)])(?:\s+|(?=\p{Han}))|(?:[•·●▪◦‣➤►★☆✓✔✅☑]\ufe0f?|\d{1,2}[、．）]|[①-⑳]"
+    r"|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*)"
+)
 _SENTENCE_END = regex.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
 _HASHTAG = regex.compile(r"(?<![\p{L}\p{N}])[#＃]\p{L}[\p{L}\p{N}_]*[#＃]?")
 TAIL = 160  # characters that hold most last sentences whole
@@ -51,6 +56,10 @@ def tokens(text: str) -> list[str]:
 
 def han(text: str) -> int:
     return 0 if text.isascii() else len(HAN.findall(text))
+
+
+def kana(text: str) -> int:
+    return 0 if text.isascii() else len(_KANA.findall(text))
 
 
 def latin_words(text: str) -> list[str]:
@@ -105,7 +114,7 @@ def plain(phrase: str) -> str:
 
 def contains(comparable_text: str, phrase: str, inflected: bool = False) -> bool:
     """Whether a text, comparable already, has the phrase as whole words; `inflected` takes endings such as -s too."""
-    return next(_places(comparable_text, plain(phrase), inflected), None) is not None
+    return next(places(comparable_text, plain(phrase), inflected), None) is not None
 
 
 def blanked(comparable_text: str, phrase: str) -> str:
@@ -114,13 +123,13 @@ def blanked(comparable_text: str, phrase: str) -> str:
     if not known or known not in comparable_text:
         return comparable_text
     end, kept = 0, []
-    for start in _places(comparable_text, known, inflected=False):
+    for start in places(comparable_text, known, inflected=False):
         kept.append(comparable_text[end:start])
         end = start + len(known)
     return " ".join([*kept, comparable_text[end:]])
 
 
-def _places(text: str, known: str, inflected: bool) -> Iterator[int]:
+def places(text: str, known: str, inflected: bool) -> Iterator[int]:
     """Where a phrase begins, without overlaps. No regular expressions: compiling thousands of them takes a second."""
     endings = ENDINGS if inflected and known[-1:].isalpha() and known.isascii() else ("",)
     start = text.find(known) if known else -1

@@ -71,6 +71,7 @@ def test_every_starter_pair_is_excellent(language: str) -> None:
         (("Luma Dew face mist", "This mist"), "product", Grade.FAIL),
         (("fits in a handbag", "is small"), "selling_points", Grade.FAIL),
         (("on the morning train", "on the morning train, wow"), "must_not", Grade.FAIL),
+        (("Luma Dew face mist wakes", "Sure! Luma Dew face mist wakes"), "wrapping", Grade.FAIL),
         (("a light veil", "a guaranteed light veil"), "claims", Grade.FAIL),
         (("a light veil", "the best light veil"), "wording", Grade.ACCEPTABLE),
         ((" Aloe and cucumber land as a light veil,", " Aloe,"), "length", Grade.EXCELLENT),
@@ -102,6 +103,9 @@ def test_quotes_hyphens_and_full_width_forms_are_equal() -> None:
 def test_a_word_inside_another_is_not_that_word() -> None:
     assert "must_not" not in missed(GOOD.replace("dry skin", "entreaty skin"), english())
     assert "must_not" in missed(GOOD.replace("dry skin", "treated skin"), english())
+    for said in ("must-have", "must have"):
+        for forbidden in ("must-have", "must have"):
+            assert "must_not" in missed(f"{GOOD} A {said}.", english(must_not=(forbidden,)))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,7 @@ def test_a_word_inside_another_is_not_that_word() -> None:
         ("… — !!!", "only emoji"),
         (english().instruction + "\n\n" + english().input, "repeats the brief"),
         ("Audience: commuters\nTone: fresh\nLuma Dew", "repeats the brief"),
+        ("Sure! Luma Dew. Audience: commuters Tone: fresh", "repeats the brief"),
     ],
 )
 def test_no_answer_fails_with_one_reason(text: str, said: str) -> None:
@@ -131,12 +136,42 @@ def test_no_answer_fails_with_one_reason(text: str, said: str) -> None:
             "La brume Luma Dew réveille la peau sèche dans le train, avec une touche de concombre et pour le sac.",
             english(),
         ),
+        ("Luma Dew is een mooie spray met komkommer voor lezers die van een frisse huid houden.", english()),
+        ("Luma Dew ist schön und hat einen Duft nach Gurke, mit kühlem Nebel für alle im Zug.", english()),
+        (
+            "Semprotan Luma Dew menyegarkan kulit kering setiap pagi dengan sentuhan mentimun segar, ringan dibawa ke "
+            "kantor, cocok untuk perjalanan panjang naik kereta.",
+            english(),
+        ),
+        (GOOD.replace("dry skin", "dry skin 皮肤"), english()),
+        (GOOD.replace("dry skin", "dry skin ミスト"), english()),
+        (GOOD_ZH.replace("小小一瓶", "小小の一瓶"), chinese()),
         ("Это спрей Luma Dew для лица, который освежает кожу каждое утро.", english()),
         ("露米のミストは、かわいた肌にうるおいをあたえます。かばんにはいります。", chinese()),
     ],
 )
 def test_another_language_fails(text: str, task: Task) -> None:
     assert "language" in missed(text, task)
+
+
+def test_a_name_in_another_script_belongs_to_the_brief_that_has_it() -> None:
+    both = english(product="Luma Dew 露米 face mist")
+    assert "language" not in missed(GOOD.replace("Luma Dew", "Luma Dew 露米"), both)
+    assert "language" not in missed(GOOD_ZH.replace("芦荟", "Aloe芦荟"), chinese())
+
+
+@pytest.mark.parametrize(
+    "bullet", ["- ", "-", "* ", "• ", "•", "1. ", "1.", "1) ", "1、", "（1）", "①", "一、", "✅ ", "★"]
+)
+def test_a_list_is_told_by_its_bullets(bullet: str) -> None:
+    assert reading.list_items(f"{bullet}轻便\n{bullet}防水") == ["轻便", "防水"]
+
+
+@pytest.mark.parametrize(
+    "line", ["1.5 litres of tea", "**Light** and warm", "-5 degrees outside", "——来自山里", "2024年新款"]
+)
+def test_a_line_of_prose_is_no_list(line: str) -> None:
+    assert reading.list_items(line) == []
 
 
 def test_twenty_thousand_characters_are_too_long_and_no_more() -> None:

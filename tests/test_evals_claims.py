@@ -52,6 +52,9 @@ INNOCENT = {
         "Soles of 100% natural rubber, poured over 100% pure maple syrup.",
         "Cure cold-smoked salmon slowly.",
         "Sewn as best we can; nobody's perfect.",
+        "It does not claim to be the best.",
+        "Nothing is perfect, least of all a hand-thrown mug.",
+        "A treat for cold mornings; wrap it and prevent creases.",
     ),
     "zh": (
         "人生第一支口红，选它刚好。",
@@ -85,6 +88,10 @@ INNOCENT = {
         "国家级非遗传人的手艺。",
         "确保本店都是现做，环保本色。",
         "現在就放進手提包，開會也不怕。",
+        "不追求最好，只求合脚。",
+        "角落里唯一亮着的灯，唯一的一张椅子。",
+        "孩子的世界第一次这么亮。",
+        "经超高温瞬时灭菌，常温保存。",
     ),
 }
 SOFT = {
@@ -99,6 +106,9 @@ SOFT = {
         ("Not the best. The best!", "best"),
         ("Our best-selling mug.", "best"),
         ("Proven to last.", "proven to"),
+        ("The finest wool of the valley.", "the finest"),
+        ("A zip that never breaks.", "never breaks"),
+        ("Our experts recommend a cold wash.", "experts recommend"),
     ),
     "zh": (
         ("今年最温柔的颜色。", "最温柔"),
@@ -110,6 +120,8 @@ SOFT = {
         ("质量第一", "第一"),
         ("永久保修。", "永久"),
         ("一盏治愈你的灯。", "治愈"),
+        ("用料万无一失。", "万无一失"),
+        ("杀菌喷雾。", "杀菌"),
     ),
 }
 HARD = {
@@ -135,7 +147,15 @@ HARD = {
         ("It cures acne.", "cures acne"),
         ("Cure your insomnia tonight.", "cure your insomnia"),
         ("Unbeatable on price.", "unbeatable"),
-        ("The finest wool, unrivalled.", "the finest"),
+        ("The finest wool, unrivalled.", "unrivalled"),
+        ("The finest cashmere in the world.", "the finest cashmere in the world"),
+        ("Doctors recommend it.", "doctors recommend"),
+        ("Recommended by leading dermatologists.", "recommended by leading dermatologists"),
+        ("It treats acne overnight.", "treats acne"),
+        ("Relieves joint pain.", "relieves joint pain"),
+        ("It kills 99.9% of germs.", "kills 99.9%"),
+        ("Lose 10 pounds in a week.", "lose 10 pounds"),
+        ("FDA-approved.", "fda approved"),
         ("Not just soft: the most trusted brand.", "the most trusted"),
         ("No side effects.", "no side effects"),
         ("GUARANTEED", "guaranteed"),
@@ -180,6 +200,12 @@ HARD = {
         ("不是第一，却是唯一", "唯一"),
         ("绝对安全", "绝对安全"),
         ("永久脱毛", "永久脱毛"),
+        ("0副作用", "0副作用"),
+        ("营养师强烈推荐", "营养师强烈推荐"),
+        ("轻松治疗失眠", "治疗失眠"),
+        ("增强免疫力", "增强免疫力"),
+        ("全国首家工坊", "全国首家"),
+        ("百分之一百安全", "百分之一百安全"),
     ),
 }
 

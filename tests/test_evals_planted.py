@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.checks import Grade, loose, score
+from evals.leaks import leaked
 from evals.lint import read_starter
 from evals.plan import STABILITY, Call, Plan
 from evals.scorecard import Subject, make_card
 from evals.style import consistency
 from evals.suite import read_suite
+from evals.text import tokens
 from serving.card import Card, Caveat, Reason, Verdict
 from serving.records import Sample
 
@@ -40,6 +43,16 @@ def failing(call: Call) -> str:
 def mixed(share: float, seed: int) -> Callable[[Call], str]:
     rng = random.Random(seed)
     return lambda call: excellent(call) if rng.random() < share else failing(call)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_reference_with_every_sixth_word_changed_is_a_leak(language: str) -> None:
+    items, pairs = SHIPPED[language].items, []
+    for item in items:
+        words = tokens(item.references[1])
+        words[5::6] = ["other"] * len(words[5::6])
+        pairs.append((replace(item.task, instruction="Another brief."), " ".join(words)))
+    assert set(leaked(items, pairs)) == {item.id for item in items}
 
 
 def card_of(

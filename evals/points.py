@@ -1,0 +1,63 @@
+"""Does a text say a selling point: in any of its phrasings, with its own number, and not to deny it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import regex
+
+from evals import numbers
+from evals import text as reading
+
+HEAD = 80  # characters before a phrase that may deny it
+# Only what stands right before a phrase denies it: "no residue and sinks in quickly" and "not only waterproof" don't.
+_DENIED = {
+    "en": regex.compile(
+        r"(?:\b(?:not|never|no|nor|cannot|lack(?:s|ing)?|hardly(?: ever)?|rarely|seldom|no longer|anything but)"
+        r"|n't|\b(?<!\b(?:not?|never|nobody|n't)\b[^.,;:!?]*)without)"
+        r"(?: (?:an?|any|really|very|quite|truly|fully|exactly|actually|even|yet|have|has|offer|include|come with|be))*"
+        r"(?: [\w-]+ or)? $"
+    ),
+    "zh": regex.compile(
+        r"(?<!有(?=没有)|是(?=不是)|能(?=不能)|会(?=不会))(?:不|没|无法|无|未|缺少|缺|谈不上|称不上|做不到|别指望|很难|难以)"
+        r"(?:有|是|太|够|怎么|那么|能|会|带|含|支持|具备|提供|附|送|配|算|算上|真正|完全|一个|什么|任何)*$"
+    ),
+}
+_DENIED_AFTER = {
+    "en": regex.compile(
+        r" (?:(?:is |are )?(?:not (?:included|part of|available)|sold (?:separately|apart)))\b|\? (?:not|no|hardly)\b"
+    ),
+    "zh": regex.compile(r"(?:不行|另购|另售|需另|是假的|[?？](?:想多了|没有|并不|不))"),
+}
+
+
+def says(comparable: str, point: Sequence[str], language: str) -> bool:
+    """Whether a text, comparable already, has any phrasing of the point."""
+    return any(_says(comparable, phrase, language) for phrase in point)
+
+
+def _says(comparable: str, phrase: str, language: str) -> bool:
+    if _stands(comparable, reading.plain(phrase), language):
+        return True
+    return _stands(_in_digits(comparable, language), _in_digits(reading.plain(phrase), language), language)
+
+
+_in_digits = lru_cache(maxsize=4096)(numbers.in_digits)
+
+
+def _stands(text: str, phrase: str, language: str) -> bool:
+    return any(
+        not numbers.cut(text, start, start + len(phrase)) and not _denied(text, start, start + len(phrase), language)
+        for start in reading.places(text, phrase, inflected=True)
+    )
+
+
+def _denied(text: str, start: int, end: int, language: str) -> bool:
+    """Denied once; what is denied twice is said."""
+    if _DENIED_AFTER[language].match(text, end):
+        return True
+    head, denied = text[max(0, start - HEAD) : start], False
+    while found := _DENIED[language].search(head):
+        head, denied = head[: found.start()], not denied
+    return denied
