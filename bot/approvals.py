@@ -63,6 +63,10 @@ class Approvals:
         remarks = [words("also_scored", headline=headline(card, words)) for card in others]
         scorecard = await asyncio.to_thread(self._store.scorecard, about["card"])
         card = await asyncio.to_thread(self._announcements.card_of, scorecard)
+        if callback_id == APPROVE_VIEW and card and card.live and card.baseline != about["live"]:
+            baseline, live = words.version(card.baseline), words.version(about["live"])
+            named = {"baseline": baseline, "live": live, "version": about["version"]}
+            remarks.insert(0, words("compared_with_another", **named))
         if callback_id == APPROVE_VIEW and card and card.verdict is not Verdict.PASS:
             remarks.insert(0, words("approve_against", headline=headline(card, words)))
         view = reason_view(callback_id, about, words, remarks)

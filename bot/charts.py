@@ -1,4 +1,4 @@
-"""Charts of a scorecard as Slack draws them: the candidate beside live, and all versions so far. Pure.
+"""Charts of a scorecard as Slack draws them: the candidate beside its baseline, and all versions so far. Pure.
 
 Slack's charts have no error bars: the intervals stand in the table and in the picture. Names are cut at 20 characters.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bot.blocks import JSON
 from bot.texts import Words
-from serving.card import Arm, Card, Rate
+from serving.card import Card, Rate
 from serving.shares import rounded
 from serving.store import BASE
 
@@ -23,29 +23,33 @@ class Step:
     """A version on the way; shares 0..1.
 
     Attributes:
+        stable: None where no brief was asked several times.
         promoted: a lead approved it.
     """
 
     version: str
     excellent: float
-    stable: float
+    stable: float | None
     promoted: bool
 
 
 def step_of(card: Card, promoted: bool) -> Step:
-    return Step(card.version, card.candidate.excellent.share, _stable(card.candidate), promoted)
+    stable = card.candidate.stability
+    return Step(card.version, card.candidate.excellent.share, stable.value if stable else None, promoted)
 
 
 def bars(card: Card, words: Words) -> JSON:
-    """Shares in percent, live beside the candidate."""
+    """Shares in percent, the baseline beside the candidate; what was not measured has no bar."""
     arms = [arm for arm in (card.live, card.candidate) if arm]
     rows = {
         words("excellent"): [arm.excellent.share for arm in arms],
         words("chart_acceptable"): [arm.acceptable.share for arm in arms],
-        words("chart_stable", k=card.repeats): [_stable(arm) for arm in arms],
     }
-    if card.people and card.people.candidate.total:
-        by_people: list[Rate] = [card.people.live, card.people.candidate][-len(arms) :]
+    stable = [arm.stability.value for arm in arms if arm.stability]
+    if len(stable) == len(arms):
+        rows[words("chart_stable", k=card.repeats)] = stable
+    by_people: list[Rate] = [card.people.live, card.people.candidate][-len(arms) :] if card.people else []
+    if by_people and all(rate.total for rate in by_people):
         rows[words("chart_by_people")] = [rate.share for rate in by_people]
     series = {_name(arm.version, words): [shares[n] for shares in rows.values()] for n, arm in enumerate(arms)}
     return _chart("bar", words("chart_bars"), list(rows), series, card.bar)
@@ -57,15 +61,11 @@ def trend(steps: Sequence[Step], words: Words, bar: float) -> list[JSON]:
     if len(steps) < 2:
         return []
     names = [("★ " if step.promoted else "") + _name(step.version, words) for step in steps]
-    series = {
-        words("excellent"): [step.excellent for step in steps],
-        words("chart_stability"): [step.stable for step in steps],
-    }
+    series = {words("excellent"): [step.excellent for step in steps]}
+    stable = [step.stable for step in steps if step.stable is not None]
+    if len(stable) == len(steps):
+        series[words("chart_stability")] = stable
     return [_chart("line", words("chart_trend"), names, series, bar)]
-
-
-def _stable(arm: Arm) -> float:
-    return arm.pass_k[-1].value if arm.pass_k else 0.0
 
 
 def _name(version: str, words: Words) -> str:

@@ -1,4 +1,4 @@
-"""Grading texts blind and comparing candidate with live: a modal under the scorecard that asks one thing a time."""
+"""Grading texts blind and comparing candidate with baseline: a modal under the scorecard that asks one thing a time."""
 
 from __future__ import annotations
 
@@ -78,17 +78,18 @@ class Grading:
                 log.info("The modal of sheet %d is closed (%s); what was answered is stored.", sheet_id, code_of(error))
 
     async def _view(self, sheet: Sheet, words: Words, position: int | None = None) -> JSON:
+        scorecard = await asyncio.to_thread(self._store.scorecard, sheet.scorecard_id)
         if sheet.next is None:
-            return await asyncio.to_thread(self._end_view, sheet, words)
-        return question_view(sheet, sheet.entries[position - 1] if position else sheet.next, words)
+            return await asyncio.to_thread(self._end_view, sheet, scorecard, words)
+        return question_view(sheet, scorecard, sheet.entries[position - 1] if position else sheet.next, words)
 
-    def _end_view(self, sheet: Sheet, words: Words) -> JSON:
-        scorecard = self._store.scorecard(sheet.scorecard_id)
+    def _end_view(self, sheet: Sheet, scorecard: Scorecard, words: Words) -> JSON:
         if sheet.kind is Kind.VOTES:
             return reveal_view(sheet, scorecard, self._grades.duel(scorecard, sheet.id), words)
         people = self._grades.people(scorecard)
         assert people is not None
-        return thanks_view(sheet, scorecard, people, len(self._grades.by_people()), words)
+        judge = self._office.desk.settings.copydesk_judge_endpoint
+        return thanks_view(sheet, scorecard, people, len(self._grades.by_people()) if judge else None, words)
 
     async def close_pressed(self, ack: AsyncAck, body: JSON) -> None:
         """A lead ends a comparison before everybody is through."""
@@ -101,7 +102,7 @@ class Grading:
         self._announcements.due.add(scorecard_id)
 
 
-def question_view(sheet: Sheet, entry: Entry, words: Words) -> JSON:
+def question_view(sheet: Sheet, scorecard: Scorecard, entry: Entry, words: Words) -> JSON:
     """One text with three grades, or two with three choices."""
     value = f"{sheet.id}:{entry.position}"
     compared = sheet.kind is Kind.VOTES
@@ -123,7 +124,8 @@ def question_view(sheet: Sheet, entry: Entry, words: Words) -> JSON:
     ]
     if entry.position > 1:
         buttons.append(button(words("back"), BACK, f"{sheet.id}:{entry.position - 1}"))
-    blocks += [actions(*buttons), context(words(f"{sheet.kind}_hint"))]
+    named = {"version": words.version(scorecard.version), "baseline": words.version(scorecard.baseline)}
+    blocks += [actions(*buttons), context(words(f"{sheet.kind}_hint", **named))]
     return _modal(sheet, blocks, words)
 
 
@@ -137,16 +139,21 @@ def text_sections(text: str, words: Words) -> list[JSON]:
     return [{"type": "section", "text": {**plain(part), "emoji": False}} for part in parts]
 
 
-def thanks_view(sheet: Sheet, scorecard: Scorecard, people: People, labels: int, words: Words) -> JSON:
+def thanks_view(sheet: Sheet, scorecard: Scorecard, people: People, labels: int | None, words: Words) -> JSON:
+    """Args:
+    labels: how many texts people have graded by now; None where no judge waits for them.
+    """
     rates = words(
         "graded_rates",
         version=scorecard.version,
-        candidate=with_interval(people.candidate),
-        live=with_interval(people.live),
+        candidate=with_interval(people.candidate, unmeasured=words("not_measured")),
+        live=with_interval(people.live, unmeasured=words("not_measured")),
         baseline=words.version(scorecard.baseline),
     )
-    fed = words("graded_fed", labels=labels, needed=LABELS_NEEDED)
-    return _modal(sheet, [section(words("graded_all", n=sheet.answered)), section(rates), context(fed)], words)
+    blocks = [section(words("graded_all", n=sheet.answered)), section(rates)]
+    if labels is not None:
+        blocks.append(context(words("graded_fed", labels=labels, needed=LABELS_NEEDED)))
+    return _modal(sheet, blocks, words)
 
 
 def reveal_view(sheet: Sheet, scorecard: Scorecard, duel: Duel | None, words: Words) -> JSON:

@@ -1,4 +1,4 @@
-"""A scorecard as a message: verdict, figures beside those of the live version, worst samples. Pure."""
+"""A scorecard as a message: verdict, figures beside those of the baseline, worst samples. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from bot.charts import Step, bars, trend
 from bot.markup import escape
 from bot.texts import Words
 from serving.canary import SHARE_PERCENT, Canary, Liked, Trial
-from serving.card import LABELS_NEEDED, Agreement, Arm, Card, Difference, Duel, Judged, Metric, Rate, Reason
+from serving.card import (
+    LABELS_NEEDED,
+    Agreement,
+    Arm,
+    Card,
+    Caveat,
+    Difference,
+    Duel,
+    Estimate,
+    Judged,
+    Metric,
+    Rate,
+    Reason,
+)
 from serving.counts import SIGNIFICANT
 from serving.records import Decision, Promotion, Scorecard
 from serving.shares import hundredths, percent, points, reason_figures, with_interval
@@ -33,9 +46,8 @@ def reason_sentence(card: Card, words: Words) -> str:
 
 
 def table_rows(card: Card, words: Words) -> list[list[str]]:
-    """Header and one row a figure: name, live, candidate, difference (of shares in points), n."""
+    """Header and one row a figure: name, baseline, candidate, difference (of shares in points), n."""
     new, old = card.candidate, card.live
-    k = len(new.pass_k)
     rows = [
         [
             words("col_figure"),
@@ -44,21 +56,20 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
             words("col_difference"),
             "n",
         ],
-        _rate_row(card, words("excellent"), old.excellent if old else None, new.excellent, card.excellent_difference),
-        _rate_row(card, words("acceptable"), old.acceptable if old else None, new.acceptable, None),
+        _rate_row(card, words, "excellent", old.excellent if old else None, new.excellent, card.excellent_difference),
+        _rate_row(card, words, "acceptable", old.acceptable if old else None, new.acceptable),
     ]
     if card.people and card.people.candidate.total:
-        rows.append(_rate_row(card, words("excellent_by_people"), card.people.live, card.people.candidate, None))
-    if new.pass_k:
-        rows.append(
-            [
-                words("stability", k=k),
-                with_interval(old.pass_k[-1], card.bar) if old and old.pass_k else "–",
-                with_interval(new.pass_k[-1], card.bar),
-                points(card.stability_difference),
-                f"{len(new.briefs)} × {card.repeats}",
-            ]
-        )
+        rows.append(_rate_row(card, words, "excellent_by_people", card.people.live, card.people.candidate))
+    rows.append(
+        [
+            words("stability", k=card.repeats),
+            _share(old.stability, card, words) if old else "–",
+            _share(new.stability, card, words),
+            points(card.stability_difference if new.briefs else None),
+            f"{len(new.briefs)} × {card.repeats}" if new.briefs else "0",
+        ]
+    )
     for metric in new.metrics:
         if metric.name in SHOWN_METRICS:
             difference = hundredths(card.bleu_difference) if metric.name == "bleu" else "–"
@@ -83,9 +94,15 @@ def table_rows(card: Card, words: Words) -> list[list[str]]:
     return rows
 
 
-def _rate_row(card: Card, name: str, old: Rate | None, new: Rate, difference: Difference | None) -> list[str]:
-    before = with_interval(old, card.bar) if old else "–"
-    return [name, before, with_interval(new, card.bar), points(difference), str(new.total)]
+def _rate_row(
+    card: Card, words: Words, key: str, old: Rate | None, new: Rate, difference: Difference | None = None
+) -> list[str]:
+    before = _share(old, card, words) if old else "–"
+    return [words(key), before, _share(new, card, words), points(difference), str(new.total)]
+
+
+def _share(value: Rate | Estimate | None, card: Card, words: Words) -> str:
+    return with_interval(value, card.bar, words("not_measured"))
 
 
 def _metric(arm: Arm | None, name: str) -> str:
@@ -94,7 +111,8 @@ def _metric(arm: Arm | None, name: str) -> str:
 
 def _metric_name(metric: Metric, words: Words) -> str:
     shown = {"bleu": "BLEU", "rougeL": "ROUGE-L", "chrf": "chrF", "distinct2": "distinct-2"}[metric.name]
-    return shown if metric.ceiling is None else words("with_ceiling", name=shown, ceiling=f"{metric.ceiling:.2f}")
+    ceiling = words("not_measured") if metric.ceiling is None else f"{metric.ceiling:.2f}"
+    return words("with_ceiling", name=shown, ceiling=ceiling)
 
 
 def fallback_text(card: Card, words: Words) -> str:
@@ -102,8 +120,8 @@ def fallback_text(card: Card, words: Words) -> str:
     new = card.candidate
     figures = words(
         "card_fallback",
-        excellent=with_interval(new.excellent, card.bar),
-        stability=with_interval(new.pass_k[-1], card.bar) if new.pass_k else "–",
+        excellent=_share(new.excellent, card, words),
+        stability=_share(new.stability, card, words),
     )
     return f"{headline(card, words)} {reason_sentence(card, words)} {figures}"
 
@@ -131,8 +149,11 @@ def card_blocks(
         context(words("card_context", items=card.items, suite=card.suite, seed=card.seed)),
     ]
     blocks += [bars(card, words), *trend(history, words, card.bar)]
-    if caveats := [words(f"caveat_{caveat}") for caveat in card.caveats]:
-        blocks.append(context(" · ".join(caveats)))
+    if repeated := repetitions(card, words):
+        blocks.append(context(repeated))
+    caveats = [caveat for caveat in card.caveats if not (card.memorised and caveat is Caveat.MEMORISED)]
+    if caveats:
+        blocks.append(context(" · ".join(words(f"caveat_{caveat}") for caveat in caveats)))
     if said := said_by_people(card, words):
         blocks.append(section("\n".join(said)))
     for sample in card.worst[:WORST_SHOWN]:
@@ -147,6 +168,16 @@ def card_blocks(
     else:
         blocks.append(section(decided(decision, words)))
     return blocks
+
+
+def repetitions(card: Card, words: Words) -> str:
+    """How much is copied from training and how many briefs get nearly one text each time; "" where neither is."""
+    said = []
+    if card.memorised:
+        said.append(words("memorised", count=card.memorised.count, total=card.memorised.total))
+    if similar := sum(brief.too_similar for brief in card.candidate.briefs):
+        said.append(words("too_similar", count=similar, total=len(card.candidate.briefs)))
+    return " ".join(said)
 
 
 def _lead_buttons(scorecard: Scorecard, card: Card, words: Words, running: Canary | None) -> list[JSON]:
@@ -212,19 +243,24 @@ def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
 
 def judge_sentence(judged: Judged, card: Card, words: Words) -> str:
     state = "calibrated" if judged.calibrated else "uncalibrated"
-    return words(
-        "judge_said",
-        judge=escape(judged.judge),
-        state=words(state, labels=judged.people.labels, needed=LABELS_NEEDED),
-        candidate=with_interval(judged.candidate, card.bar),
-        live=with_interval(judged.live, card.bar),
-        baseline=words.version(card.baseline),
-        wins=judged.wins,
-        ties=judged.ties,
-        losses=judged.losses,
-        unscored=judged.unscored,
-        agree=agreement_text(judged.people, words),
-    )
+    baseline = words.version(card.baseline)
+    said = [
+        words(
+            "judge_said",
+            judge=escape(judged.judge),
+            state=words(state, labels=judged.people.labels, needed=LABELS_NEEDED),
+            candidate=_share(judged.candidate, card, words),
+            live=_share(judged.live, card, words),
+            baseline=baseline,
+        )
+    ]
+    if judged.wins + judged.ties + judged.losses:
+        counts = {"wins": judged.wins, "ties": judged.ties, "losses": judged.losses}
+        said.append(words("judge_compared", baseline=baseline, **counts))
+    said.append(words("judge_agrees", agree=agreement_text(judged.people, words)))
+    if judged.unscored:
+        said.append(words("judge_unscored", n=judged.unscored))
+    return " ".join(said)
 
 
 def trial_text(trial: Trial, words: Words) -> str:

@@ -1,4 +1,4 @@
-"""The card as one picture: what the live version did and what the candidate does, with intervals."""
+"""The card as one picture: what the baseline did and what the candidate does, with intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.shares import percent
 GREY, GREEN, INK = "#9aa5b1", "#1f8a70", "#1d2733"
 WIDTH = 0.36
 CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9}  # a figure stays legible on a line
-Bar = tuple[float, float | None, float | None]  # value, low, high
+Bar = tuple[float, float | None, float | None] | None  # value, low, high; None where it was not measured
 
 
 def render_chart(card: Card) -> bytes:
@@ -22,8 +22,8 @@ def render_chart(card: Card) -> bytes:
     figure = Figure(figsize=(12, 7), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    k = len(card.candidate.pass_k)
-    labels = ["excellent", "acceptable\nor better", f"stable\n(all {k} meet)", "BLEU"]
+    steady = f"all {card.repeats} meet" if card.candidate.briefs else "not measured"
+    labels = ["excellent", "acceptable\nor better", f"stable\n({steady})", "BLEU"]
     arms = [(card.live, GREY, card.baseline)] if card.live else []
     arms = [*arms, (card.candidate, GREEN, card.version)]
     for index, (arm, color, label) in enumerate(arms):
@@ -53,19 +53,19 @@ def render_chart(card: Card) -> bytes:
 
 
 def _values(arm: Arm) -> list[Bar]:
-    steady = arm.pass_k[-1] if arm.pass_k else None
+    steady = arm.stability
     return [
         (arm.excellent.share, arm.excellent.low, arm.excellent.high),
         (arm.acceptable.share, arm.acceptable.low, arm.acceptable.high),
-        (steady.value, steady.low, steady.high) if steady else (0.0, None, None),
+        (steady.value, steady.low, steady.high) if steady else None,
         (arm.metric("bleu").value, None, None),
     ]
 
 
 def _bars(axes: Axes, bars: list[Bar], gate: float, shift: float, color: str, label: str) -> None:
-    places = [place + shift for place in range(len(bars))]
-    axes.bar(places, [bar[0] for bar in bars], WIDTH, color=color, label=label)
-    for place, (value, low, high) in zip(places, bars, strict=True):
+    measured = [(place + shift, bar) for place, bar in enumerate(bars) if bar]
+    axes.bar([place for place, _ in measured], [bar[0] for _, bar in measured], WIDTH, color=color, label=label)
+    for place, (value, low, high) in measured:
         top = value
         if low is not None and high is not None:
             whisker = [[max(0.0, value - low)], [max(0.0, high - value)]]

@@ -43,7 +43,7 @@ WORDS = {
     "b": frozenset({"b"}),
 }
 
-Ask = tuple[Sample, Task, str]  # one question, by its key
+Ask = tuple[Sample, Task, list[str]]  # one text, and the questions about it by their keys
 
 
 class UnscoredError(Exception):
@@ -254,19 +254,16 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
             f"Scorecard {card.id} keeps no briefs; score the version again: copydesk eval run {card.version}"
         )
     known = {pair for id in texts for pair in await asyncio.to_thread(answers.answered, judge.model, id)}
-    asks: list[Ask] = [
-        (sample, tasks[sample.item_id], key)
-        for id, own in texts.items()
-        for sample in own.values()
-        for key in [
-            *questions_for(tasks[sample.item_id]),
-            *([PAIR] if id == card.id and sample.item_id in texts[live_id] else []),
-        ]
-        if (sample.id, key) not in known
-    ]
-    done = 0
+    asks: list[Ask] = []
+    for id, own in texts.items():
+        for sample in own.values():
+            task = tasks[sample.item_id]
+            pair = [PAIR] if id == card.id and sample.item_id in texts[live_id] else []
+            keys = [*questions_for(task), *pair]
+            asks.append((sample, task, [key for key in keys if (sample.id, key) not in known]))
+    done, total = 0, sum(len(keys) for _, _, keys in asks)
 
-    async def one(sample: Sample, task: Task, key: str) -> None:
+    async def answer(sample: Sample, task: Task, key: str) -> JudgeAnswer:
         nonlocal done
         try:
             if key == PAIR:
@@ -276,10 +273,15 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
             found = JudgeAnswer(sample.id, key, yes)
         except UnscoredError as error:
             found = JudgeAnswer(sample.id, key, None, str(error))
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        await asyncio.to_thread(answers.add, judge.model, [found], now)
         done += 1
-        progress(done, len(asks))
+        progress(done, total)
+        return found
+
+    async def one(sample: Sample, task: Task, keys: list[str]) -> None:
+        found = [await answer(sample, task, key) for key in keys]
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        # A text's answers at once: stopped in between, no text is judged by half of its questions.
+        await asyncio.to_thread(answers.add, judge.model, found, now)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -10,7 +10,8 @@ from evals.suite import Item, Suite
 from serving.client import Sampling
 
 FOLLOWING, STABILITY = "following", "stability"
-SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=160)
+# As long as a draft may be: people's Chinese texts take up to 183 tokens, and a text that was cut is judged as it ends.
+SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=256)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,7 +141,10 @@ def render_report(report: Report) -> str:
         loader=PackageLoader("evals", "data"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        percent=percent, interval=partial(with_interval, bar=card.bar), points=points, hundredths=hundredths
+        percent=percent,
+        interval=partial(with_interval, bar=card.bar, unmeasured=words["unmeasured"]),
+        points=points,
+        hundredths=hundredths,
     )
     return environment.get_template("report.html").render(
         report=report,
@@ -171,7 +174,7 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
     if card.live:
         arms.insert(0, (LIVE, live, card.live))
 
-    def figure(key: str, values: list[Rate | Estimate], marks: tuple[tuple[str, float, str], ...] = ()) -> Figure:
+    def figure(key: str, values: Sequence[Rate | Estimate], marks: tuple[tuple[str, float, str], ...] = ()) -> Figure:
         dots = [
             Dot(kind, label, share, percent(share, card.bar), value.low, value.high)
             for (kind, label, _), value in zip(arms, values, strict=True)
@@ -180,13 +183,13 @@ def _chart(card: Card, words: Mapping[str, str], own: str, live: str) -> Markup:
         return Figure(key, dots, marks)
 
     bar = ("bar", card.bar, words["bar"].format(bar=percent(card.bar)))
-    k = len(card.candidate.pass_k)
     figures = [
         figure(words["excellent"], [arm.excellent for _, _, arm in arms], (bar,)),
         figure(words["acceptable_short"], [arm.acceptable for _, _, arm in arms]),
     ]
-    if k:
-        figures.append(figure(words["pass_k_short"].format(k=k), [arm.pass_k[-1] for _, _, arm in arms]))
+    stable = [arm.stability for _, _, arm in arms if arm.stability]
+    if len(stable) == len(arms):
+        figures.append(figure(words["pass_k_short"].format(k=card.repeats), stable))
     figures.append(_bleu_figure(arms, words))
     return interval_chart(figures, words["figures"])
 

@@ -74,7 +74,8 @@ class Runner:
             self.store.start_scorecard, name, baseline=against, suite=plan.key(self.base_model), seed=plan.seed
         )
         samples = await self._samples(card, version, plan)
-        return await asyncio.to_thread(self._finish, card, plan, version, samples, live)
+        looks = await asyncio.to_thread(self._looks, card, plan)
+        return await asyncio.to_thread(self._finish, card, plan, version, samples, live, looks)
 
     async def extend(self, scorecard_id: int, more: int = MORE) -> Scorecard:
         """Add briefs to an inconclusive scorecard and decide anew. Killed, the same call goes on.
@@ -154,6 +155,15 @@ class Runner:
                 raise _first(errors) from None
             stored = _by_key(await asyncio.to_thread(self.store.samples, card.id))
         return stored
+
+    def _looks(self, card: Scorecard, plan: Plan) -> int:
+        """How many verdicts this one makes on growing parts of the same samples; checking anew is no look."""
+        earlier = [
+            Card.from_json(one.body or {})
+            for one in self.store.scorecards(card.version)
+            if (one.suite, one.seed) == (card.suite, card.seed)
+        ]
+        return max([1, *(found.looks + (found.items < plan.items) for found in earlier)])
 
     def _adopt(self, card: Scorecard, plan: Plan) -> None:
         """Samples of the same version, suite, sampling and seed are not generated twice, only checked anew."""

@@ -247,9 +247,10 @@ def make_card(
             [one.overlap for one in live_following if one.overlap],
             plan.seed,
         )
-        steady = statistics.by_brief(
-            stability.chances(own.briefs, plan.repeats), stability.chances(other.briefs, plan.repeats), plan.seed
-        )
+        if own.briefs:
+            steady = statistics.by_brief(
+                stability.chances(own.briefs, plan.repeats), stability.chances(other.briefs, plan.repeats), plan.seed
+            )
     memorised = _memorised(graded, training)
     verdict, reason, values = decide(own, excellent, steady, graded, leaks or {})
     return Card(
@@ -355,7 +356,6 @@ def _memorised(graded: Sequence[Graded], training: Sequence[str]) -> Memorised |
 def _caveats(own: Arm, graded: Sequence[Graded], memorised: Memorised | None, looks: int) -> tuple[Caveat, ...]:
     found = {
         Caveat.SMALL_SAMPLE: own.excellent.total < FEW_ITEMS,
-        Caveat.NO_JUDGE: True,
         Caveat.CEILING_ONE_FEWER: own.metric("bleu").ceiling is not None,
         Caveat.BLEU_BAND: True,
         Caveat.MEMORISED: memorised is not None,

@@ -49,5 +49,5 @@ def chances(briefs: Sequence[BriefStability], k: int) -> list[float]:
 
 
 def pass_curve(briefs: Sequence[BriefStability], repeats: int, seed: int) -> tuple[Estimate, ...]:
-    """pass^1 … pass^repeats, with intervals from drawing whole briefs."""
-    return tuple(bootstrap_share(chances(briefs, k), seed) for k in range(1, repeats + 1))
+    """pass^1 … pass^repeats, with intervals from drawing whole briefs; nothing where there are none."""
+    return tuple(bootstrap_share(chances(briefs, k), seed) for k in range(1, repeats + 1) if briefs)

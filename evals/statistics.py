@@ -15,6 +15,7 @@ from serving.counts import sign_test as mcnemar  # on the briefs that changed
 __all__ = ["bootstrap", "bootstrap_share", "by_brief", "mcnemar", "paired_bleu", "paired_rates", "pass_k", "wilson"]
 
 RESAMPLES = 2000
+FEW_CLUSTERS = 6  # below, even briefs that all agree are no more than chance at 5 %: 2 · 0.5^5 > 0.05
 
 
 def pass_k(met: Sequence[int], repeats: int, k: int) -> float:
@@ -40,10 +41,10 @@ def bootstrap(clusters: Sequence[float], seed: int) -> Estimate:
 
 
 def bootstrap_share(clusters: Sequence[float], seed: int) -> Estimate:
-    """`bootstrap` of values from 0 to 1. Where all are 0 or all are 1, draws would claim certainty: then Wilson's."""
-    if clusters and (not any(clusters) or all(value == 1 for value in clusters)):
+    """`bootstrap` of values from 0 to 1. Where all are equal, draws would claim certainty: then Wilson's interval."""
+    if clusters and len(set(clusters)) == 1:
         rate = wilson(round(sum(clusters)), len(clusters))
-        return Estimate(rate.share, rate.low, rate.high)
+        return Estimate(clusters[0], min(clusters[0], rate.low), max(clusters[0], rate.high))
     return bootstrap(clusters, seed)
 
 
@@ -64,13 +65,18 @@ def _bleu(counts: np.ndarray) -> float:
 
 
 def paired_bleu(candidate: Sequence[Overlap], live: Sequence[Overlap], seed: int) -> Difference:
-    """Corpus BLEU of the candidate minus that of live on the same briefs, by paired bootstrap (Koehn 2004)."""
+    """Corpus BLEU of the candidate minus that of live on the same briefs, by paired bootstrap (Koehn 2004).
+
+    So few briefs that even their agreement proves nothing leave any difference possible, with p = 1.
+    """
     # A resample's counts are a sum of rows.
     rows = [np.asarray([one.bleu for one in overlaps]) for overlaps in (candidate, live)]
     rng = np.random.default_rng(seed)
     value = _bleu(rows[0].sum(axis=0)) - _bleu(rows[1].sum(axis=0))
     draws = (rng.integers(0, len(candidate), len(candidate)) for _ in range(RESAMPLES // 2))
     spread = np.array([_bleu(rows[0][draw].sum(axis=0)) - _bleu(rows[1][draw].sum(axis=0)) for draw in draws])
+    if len(candidate) < FEW_CLUSTERS:
+        return Difference(value, -1.0, 1.0, 1.0)
     low, high = np.percentile(spread, [2.5, 97.5])
     p = (1 + np.sum(np.abs(spread - spread.mean()) >= abs(value))) / (1 + len(spread))
     return Difference(value, min(value, float(low)), max(value, float(high)), float(min(1.0, p)))

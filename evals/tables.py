@@ -11,7 +11,7 @@ from evals.comparison import Comparison
 from evals.scorecard import BAR
 from serving.card import Agreement, Arm, Card, Rate
 from serving.records import Scorecard
-from serving.shares import percent, points, reason_figures, with_interval
+from serving.shares import UNMEASURED, percent, points, reason_figures, with_interval
 
 
 def print_list(cards: list[Scorecard]) -> None:
@@ -30,7 +30,7 @@ def print_list(cards: list[Scorecard]) -> None:
             card.suite,
             card.verdict.value,
             _rate(own.excellent),
-            percent(own.pass_k[-1].value, card.bar),
+            percent(own.stability.value, card.bar) if own.stability else UNMEASURED,
             f"{own.metric('bleu').value:.2f}",
             row.created_at[:16],
         )
@@ -47,9 +47,8 @@ def print_comparison(found: Comparison) -> None:
         ("acceptable or better", first.acceptable, second.acceptable, found.acceptable),
     ):
         table.add_row(name, _rate(old), _rate(new), points(difference), f"{difference.p:.3f}")
-    if first.pass_k and second.pass_k and found.pass_k:
-        was, now = (with_interval(side, BAR) for side in (first.pass_k, second.pass_k))
-        table.add_row(f"all {found.k} repeats meet", was, now, points(found.pass_k), "")
+    was, now = (with_interval(side.pass_k, BAR) for side in (first, second))
+    table.add_row("all repeats meet", was, now, points(found.pass_k), "")
     table.add_row("samples that meet their brief", "", "", points(found.meeting), "")
     bleu = found.bleu
     spread = f"{bleu.value:+.3f} ({bleu.low:+.3f} to {bleu.high:+.3f})"
@@ -66,7 +65,7 @@ def print_comparison(found: Comparison) -> None:
 
 
 def _rate(rate: Rate) -> str:
-    return f"{rate.successes}/{rate.total}  {with_interval(rate, BAR)}"
+    return f"{rate.successes}/{rate.total}  {with_interval(rate, BAR)}" if rate.total else UNMEASURED
 
 
 def print_card(scorecard: Scorecard) -> None:
@@ -87,7 +86,7 @@ def print_card(scorecard: Scorecard) -> None:
         console.print(f"{sample.item_id} ({sample.grade}): {' '.join(sample.reasons)}", highlight=False, markup=False)
     console.print(
         f"suite {card.suite} {card.suite_digest[:12]}, seed {card.seed}; "
-        f"{card.candidate.metric('bleu').signature}; caveats: {', '.join(card.caveats)}",
+        f"{card.candidate.metric('bleu').signature}; caveats: {', '.join(card.caveats) or 'none'}",
         style="dim",
         highlight=False,
     )
@@ -96,19 +95,21 @@ def print_card(scorecard: Scorecard) -> None:
 
 def _metric(name: str, arm: Arm) -> str:
     metric = arm.metric(name)
-    return f"{metric.value:.3f}" + (f"  (human {metric.ceiling:.3f})" if metric.ceiling is not None else "")
+    return f"{metric.value:.3f}  (human {UNMEASURED if metric.ceiling is None else format(metric.ceiling, '.3f')})"
 
 
 _LINES: dict[str, Callable[[Arm], str]] = {
     "excellent": lambda arm: _rate(arm.excellent),
     "excellent, loosely read": lambda arm: _rate(arm.loose) if arm.loose else "",
     "acceptable or better": lambda arm: _rate(arm.acceptable),
-    "pass^1 … pass^k": lambda arm: "  ".join(f"{estimate.value:.2f}" for estimate in arm.pass_k),
+    "pass^1 … pass^k": lambda arm: "  ".join(f"{one.value:.2f}" for one in arm.pass_k) if arm.briefs else UNMEASURED,
     "BLEU": lambda arm: _metric("bleu", arm),
     "ROUGE-L": lambda arm: _metric("rougeL", arm),
     "chrF": lambda arm: _metric("chrf", arm),
     "distinct-2": lambda arm: _metric("distinct2", arm),
-    "stable briefs": lambda arm: f"{sum(brief.stable for brief in arm.briefs)} of {len(arm.briefs)}",
+    "stable briefs": lambda arm: (
+        f"{sum(brief.stable for brief in arm.briefs)} of {len(arm.briefs)}" if arm.briefs else UNMEASURED
+    ),
     "mean length": lambda arm: f"{arm.mean_length:.1f}",
     "tokens, seconds": lambda arm: f"{arm.tokens}, {arm.seconds:.0f}",
 }
@@ -118,9 +119,10 @@ def print_people(card: Card) -> None:
     """What people and the judge said; nothing where nobody has."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if people := card.people:
-        rates = f"excellent {_rate(people.candidate)}, {card.baseline} {_rate(people.live)}"
-        console.print(f"people: {rates}; {people.graders} graded")
-        console.print(f"people and checks: {_kappa(people.checks)}")
+        if people.graders:
+            rates = f"excellent {_rate(people.candidate)}, {card.baseline} {_rate(people.live)}"
+            console.print(f"people: {rates}; {people.graders} graded")
+            console.print(f"people and checks: {_kappa(people.checks)}")
         if duel := people.duel:
             needed = f"{duel.needed} of {duel.wins + duel.losses} wins needed" if duel.needed else "too few to tell"
             early = ", ended early" if duel.closed_early else ""
@@ -133,10 +135,10 @@ def print_people(card: Card) -> None:
         console.print(
             f"judge {judged.judge} ({state}): excellent {_rate(judged.candidate)}, "
             f"{card.baseline} {_rate(judged.live)}; against {card.baseline} {judged.wins} wins, {judged.ties} ties, "
-            f"{judged.losses} losses; unscored {judged.unscored}"
+            f"{judged.losses} losses; questions without an answer {judged.unscored}"
         )
         console.print(f"judge and people: {_kappa(judged.people)}")
 
 
 def _kappa(found: Agreement) -> str:
-    return f"kappa {'–' if found.kappa is None else format(found.kappa, '.2f')} on {found.labels} texts"
+    return f"kappa {UNMEASURED if found.kappa is None else format(found.kappa, '.2f')} on {found.labels} texts"

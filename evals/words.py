@@ -24,11 +24,11 @@ WORDS: dict[str, dict[str, str]] = {
             "the bar is {bar}."
         ),
         "why_people_prefer_live": (
-            "The checks pass it, but people who compared blind chose the other version’s copy for {losses} briefs and "
-            "its own for {wins} (p = {p})."
+            "The checks pass it, but people who compared blind chose {baseline}’s copy for {losses} briefs and its own "
+            "for {wins} (p = {p})."
         ),
         "why_less_stable": (
-            "It meets the bar, but it is less stable than before: {low} to {high} fewer briefs come out well "
+            "It meets the bar, but it is less stable than {baseline}: {low} to {high} fewer briefs come out well "
             "{repeats} times of {repeats}."
         ),
         "base": "base model",
@@ -39,6 +39,7 @@ WORDS: dict[str, dict[str, str]] = {
             "95 % intervals in brackets: Wilson's for shares, Tango's for their differences, else drawn over whole "
             "briefs"
         ),
+        "unmeasured": "not measured",
         "figure": "Figure",
         "difference": "Difference",
         "excellent": "Excellent",
@@ -60,6 +61,7 @@ WORDS: dict[str, dict[str, str]] = {
         "requirements": "Requirement by requirement",
         "requirement": "Requirement",
         "req_answer": "Answers at all",
+        "req_wrapping": "Copy alone, nothing about it",
         "req_repetition": "Does not repeat itself",
         "req_language": "Language",
         "req_product": "Product named",
@@ -71,7 +73,10 @@ WORDS: dict[str, dict[str, str]] = {
         "req_emoji": "Emoji",
         "req_call_to_action": "Call to action",
         "req_format": "Format",
-        "weights": "A text that misses one of these fails; one that only misses what is marked * is acceptable.",
+        "weights": (
+            "A text that misses one of these fails; one that only misses what is marked * is acceptable. "
+            "Checks do not look at tone or audience."
+        ),
         "quality": "Nearness to what people wrote, and variety",
         "metric": "Metric",
         "ceiling": "People against people",
@@ -97,6 +102,7 @@ WORDS: dict[str, dict[str, str]] = {
         "cat_other": "Other",
         "texts": "Texts",
         "stability": "Stability, brief by brief",
+        "stability_none": "Not measured: no brief was asked several times.",
         "stability_note": "The same brief {repeats} times. Stable: every answer meets it.",
         "brief": "Brief",
         "met": "Answers that meet it",
@@ -112,11 +118,15 @@ WORDS: dict[str, dict[str, str]] = {
         ),
         "people_title": "What people said, blind",
         "people_graded": "{n} people graded: {excellent} of the texts are excellent; {baseline}: {live}.",
-        "people_agree": "Checks and people agree with κ = {kappa} on {n} texts.",
+        "people_agree": "Agreement of checks and people: {kappa}.",
+        "kappa": "κ = {kappa} on {n} texts",
+        "kappa_open": "not known yet ({n} texts)",
         "duel": "Side by side: {wins} won, {ties} ties, {losses} lost (sign test p = {p}).",
         "judged": "Judge {judge}: only yes for {excellent}; {baseline} {live}. {state}",
-        "calibrated": "Its κ against people is {kappa} on {n} texts.",
-        "uncalibrated": "Uncalibrated: κ against people is {kappa} on {n} texts.",
+        "calibrated": "Its agreement with people: {kappa}.",
+        "uncalibrated": "Not yet checked against enough people; its agreement with them: {kappa}.",
+        "judge_compared": "Against {baseline}: {wins} better, {ties} ties, {losses} worse.",
+        "judge_unscored": "Questions that it left without a usable answer: {n}.",
         "trend": "Versions over time",
         "trend_note": "Share of excellent copy on the same suite; a flag marks a promotion.",
         "promoted": "promoted",
@@ -137,7 +147,6 @@ WORDS: dict[str, dict[str, str]] = {
         "generated_value": "{samples} texts, {tokens} tokens in {seconds} s",
         "caveats": "Before you trust a figure",
         "caveat_small_sample": "Fewer than 30 briefs: only large differences show.",
-        "caveat_no_judge": "Checks alone graded this; nobody judged tone or audience.",
         "caveat_ceiling_one_fewer": "People are scored against one reference fewer than the model.",
         "caveat_bleu_band": "Compare BLEU with people, not with rules of thumb.",
         "caveat_memorised": "At least one text repeats a training text.",
@@ -158,13 +167,16 @@ WORDS: dict[str, dict[str, str]] = {
         "why_forbidden_claim": "{total} 篇里有 {count} 篇出现了禁用说法：{product} 的“{claim}”（{item}）。",
         "why_leak": "测试里有 {count} 份需求参与过训练，例如 {item}；这些数字不算数。",
         "why_people_below_bar": "规则判定达标，但大家盲评的优秀率只在 {low} 到 {high} 之间（{n} 篇），标准是 {bar}。",
-        "why_people_prefer_live": "规则判定达标，但盲评对比时有 {losses} 份需求选了另一版，{wins} 份选它（p = {p}）。",
-        "why_less_stable": "达到标准，但没有以前稳定：连写 {repeats} 次都合格的需求少了 {low} 到 {high}。",
+        "why_people_prefer_live": (
+            "规则判定达标，但盲评对比时有 {losses} 份需求选了{baseline}，{wins} 份选它（p = {p}）。"
+        ),
+        "why_less_stable": "达到标准，但没有{baseline}稳定：连写 {repeats} 次都合格的需求少了 {low} 到 {high}。",
         "base": "基础模型",
         "made": "评分卡 {id}，{when} UTC",
         "asked": "测试集 {suite} 共 {size} 份需求：{items} 份各写一次，{briefs} 份各写 {repeats} 次",
         "figures": "数据",
         "interval": "方括号内为 95 % 区间：比例用 Wilson 区间，比例之差用 Tango 区间，其余按需求重抽样",
+        "unmeasured": "尚未测",
         "figure": "指标",
         "difference": "差值",
         "excellent": "优秀",
@@ -186,6 +198,7 @@ WORDS: dict[str, dict[str, str]] = {
         "requirements": "逐项要求",
         "requirement": "要求",
         "req_answer": "写出内容",
+        "req_wrapping": "只有文案，没有别的话",
         "req_repetition": "不翻来覆去",
         "req_language": "语言",
         "req_product": "产品名",
@@ -197,7 +210,7 @@ WORDS: dict[str, dict[str, str]] = {
         "req_emoji": "表情",
         "req_call_to_action": "行动号召",
         "req_format": "格式",
-        "weights": "漏掉任何一项即不合格；只漏掉带 * 的，算合格。",
+        "weights": "漏掉任何一项即不合格；只漏掉带 * 的，算合格。规则不看语气和受众。",
         "quality": "与人工文案的接近程度和多样性",
         "metric": "指标",
         "ceiling": "人工对人工",
@@ -219,6 +232,7 @@ WORDS: dict[str, dict[str, str]] = {
         "cat_other": "其他",
         "texts": "篇数",
         "stability": "稳定性，逐份需求",
+        "stability_none": "尚未测：没有需求写过多次。",
         "stability_note": "同一份需求写 {repeats} 次，每次都符合才算稳定。",
         "brief": "需求",
         "met": "符合的次数",
@@ -231,11 +245,15 @@ WORDS: dict[str, dict[str, str]] = {
         "memorised": "{total} 篇里有 {count} 篇与训练文本连续 13 字以上相同，最长 {longest} 字（{item}）：",
         "people_title": "大家的盲评",
         "people_graded": "{n} 人评分：优秀 {excellent}；{baseline} {live}。",
-        "people_agree": "规则与大家的一致性 κ = {kappa}（{n} 篇）。",
+        "people_agree": "规则与大家的一致性：{kappa}。",
+        "kappa": "κ = {kappa}（{n} 篇）",
+        "kappa_open": "还不知道（{n} 篇）",
         "duel": "两两对比：胜 {wins}，平 {ties}，负 {losses}（符号检验 p = {p}）。",
         "judged": "评审模型 {judge}：全部为“是”的占 {excellent}；{baseline} {live}。{state}",
-        "calibrated": "与大家的一致性 κ = {kappa}（{n} 篇）。",
-        "uncalibrated": "未校准：与大家的一致性 κ = {kappa}（{n} 篇）。",
+        "calibrated": "与大家的一致性：{kappa}。",
+        "uncalibrated": "人工评过的还不够多；与大家的一致性：{kappa}。",
+        "judge_compared": "与{baseline}相比：{wins} 次更好，{ties} 次持平，{losses} 次更差。",
+        "judge_unscored": "没有得到可用回答的问题：{n} 个。",
         "trend": "各版本走势",
         "trend_note": "同一测试集上的优秀率；小旗表示上线。",
         "promoted": "上线",
@@ -256,7 +274,6 @@ WORDS: dict[str, dict[str, str]] = {
         "generated_value": "{samples} 篇，{tokens} 个 token，{seconds} 秒",
         "caveats": "看数字之前",
         "caveat_small_sample": "不足 30 份需求，只看得出大的差别。",
-        "caveat_no_judge": "只由规则评分，语气和受众没有人评过。",
         "caveat_ceiling_one_fewer": "人工上限比模型少一份参考。",
         "caveat_bleu_band": "BLEU 请和人工比，不要套经验区间。",
         "caveat_memorised": "至少一篇重复了训练文本。",

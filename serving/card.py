@@ -43,7 +43,6 @@ class Caveat(StrEnum):
     """What a reader should know before trusting a figure."""
 
     SMALL_SAMPLE = "small_sample"  # fewer than 30 briefs: only large differences show
-    NO_JUDGE = "no_judge"  # grades come from checks alone; nobody has judged tone or audience
     CEILING_ONE_FEWER = "ceiling_one_fewer"  # the human ceiling is scored against one reference fewer than the model
     BLEU_BAND = "bleu_band"  # 0.4-0.6 is advice from translation; for copy compare with the human ceiling
     MEMORISED = "memorised"  # at least one sample repeats 13 words (or Han characters) of a training output
@@ -219,6 +218,11 @@ class Arm:
     loose: Rate | None = None
     styles: tuple[Style, ...] = ()
 
+    @property
+    def stability(self) -> Estimate | None:
+        """The share of briefs that every answer meets; None where no brief was asked several times."""
+        return self.pass_k[-1] if self.briefs else None
+
     def metric(self, name: str) -> Metric:
         return next(metric for metric in self.metrics if metric.name == name)
 
@@ -346,9 +350,7 @@ class Card:
 
     def seen_with(self, people: People | None, judged: Judged | None) -> Card:
         """The card as it is shown. People take a pass back: by grades below the bar, or by votes for the baseline."""
-        heard = judged is not None or (people is not None and people.graders > 0)
-        caveats = tuple(caveat for caveat in self.caveats if not (heard and caveat is Caveat.NO_JUDGE))
-        card = replace(self, people=people, judged=judged, caveats=caveats)
+        card = replace(self, people=people, judged=judged)
         if people is None or self.verdict is not Verdict.PASS:
             return card
         found, duel = people.candidate, people.duel
@@ -368,9 +370,10 @@ class Card:
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Card:
-        """Raises CopydeskError when the body is of another release's form."""
+        """A caveat that is no longer made is left out. Raises CopydeskError when the body is of another form."""
+        known = [caveat for caveat in body.get("caveats", ()) if caveat in frozenset(Caveat)]
         try:
-            return _CARDS.validate_python(body)
+            return _CARDS.validate_python({**body, "caveats": known})
         except ValidationError as error:
             raise CopydeskError(
                 f"This scorecard is of another form ({error.error_count()} fields differ); score the version again: "

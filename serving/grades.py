@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
-from operator import itemgetter
 
 from serving.card import Agreement, Duel, People, Rate
 from serving.counts import kappa, sign_test, wilson, wins_needed
@@ -25,6 +24,7 @@ from serving.store import Store
 
 SHEET_SIZE = 20
 GRADES = ("excellent", "acceptable", "fail")  # the best first
+Text = tuple[str, str, int, str]  # version, suite, seed, item: what stays itself when a version is scored again
 CHOICES = ("a", "tie", "b")
 
 
@@ -233,12 +233,14 @@ class Grades:
 
     # What they add up to
 
-    def by_people(self) -> dict[int, str]:
-        """The grade of every sample that people have graded, by the sample's id."""
-        rows = self._store.rows("SELECT sample_id, grade FROM grades ORDER BY sample_id")
-        return {
-            sample: _middle(row["grade"] for row in own) for sample, own in groupby(rows, key=itemgetter("sample_id"))
-        }
+    def by_people(self) -> dict[Text, str]:
+        """The grade of every text that people have graded, from each person's last word on it."""
+        rows = self._store.rows(
+            "SELECT version, suite, seed, item_id, grades.grade, max(pressed_at) FROM grades "
+            "JOIN samples ON samples.id = sample_id JOIN scorecards ON scorecards.id = scorecard_id "
+            "GROUP BY version, suite, seed, item_id, user ORDER BY version, suite, seed, item_id"
+        )
+        return {text: _middle(row["grade"] for row in own) for text, own in groupby(rows, key=text_of)}
 
     def recent_scorecards(self) -> list[int]:
         """The few that people graded or compared last."""
@@ -276,7 +278,7 @@ class Grades:
     def duel(self, scorecard: Scorecard, sheet_id: int | None = None) -> Duel | None:
         """The comparison over every sheet that is done, or over one; None where there is none."""
         rows = self._store.rows(
-            "SELECT sheets.id, user, closed_by, item_id, choice, "
+            "SELECT sheets.id, user, closed_by, item_id, choice, votes.pressed_at, "
             "CASE WHEN choice = 'tie' THEN 0 WHEN samples.scorecard_id = sheets.scorecard_id THEN 1 ELSE -1 END AS won "
             "FROM sheets JOIN votes ON votes.sheet_id = sheets.id "
             "JOIN sheet_samples ON sheet_samples.sheet_id = sheets.id AND sheet_samples.position = votes.position "
@@ -290,8 +292,10 @@ class Grades:
         )
         if not rows:
             return None
+        # A person who compares the same texts on a second sheet thinks again, and has no second voice.
+        last = {(row["user"], row["item_id"]): row for row in sorted(rows, key=lambda row: float(row["pressed_at"]))}
         sums: Counter[str] = Counter()
-        for row in rows:
+        for row in last.values():
             sums[row["item_id"]] += row["won"]
         wins, losses = sum(won > 0 for won in sums.values()), sum(won < 0 for won in sums.values())
         return Duel(
@@ -334,6 +338,10 @@ _GRADED = (
 
 def agreement(pairs: Sequence[tuple[str, str]]) -> Agreement:
     return Agreement(kappa(pairs), len(pairs))
+
+
+def text_of(row: Row) -> Text:
+    return row["version"], row["suite"], row["seed"], row["item_id"]
 
 
 def _least_graded(samples: Iterable[Row], rng: random.Random) -> list[int]:

@@ -8,7 +8,8 @@ from itertools import groupby
 
 from serving.card import Card, Judged, Rate
 from serving.counts import wilson
-from serving.grades import Grades, agreement
+from serving.grades import Grades, agreement, text_of
+from serving.mapping import Row
 from serving.records import Scorecard
 from serving.store import Store
 
@@ -81,6 +82,8 @@ class JudgeAnswers:
         own = [row for row in said if row["scorecard_id"] in (scorecard.id, live_id)]
         pairs = [row["yes"] for row in own if row["question"] == PAIR and row["scorecard_id"] == scorecard.id]
         by_people = self._grades.by_people()
+        texts = {row["sample_id"]: text_of(row) for row in said}
+        by_judge = {texts[sample]: good for sample, good in _verdicts(said).items()}  # of copies the newest counts
         return Judged(
             judge=judge,
             candidate=_rate(row for row in own if row["scorecard_id"] == scorecard.id),
@@ -91,16 +94,17 @@ class JudgeAnswers:
             unscored=sum(row["yes"] is None for row in own),
             people=agreement(
                 [
-                    (str(good), str(by_people[sample] == "excellent"))
-                    for sample, good in _verdicts(said).items()
-                    if sample in by_people
+                    (str(good), str(by_people[text] == "excellent"))
+                    for text, good in by_judge.items()
+                    if text in by_people
                 ]
             ),
         )
 
-    def _said(self, judge: str) -> list[dict[str, object]]:
+    def _said(self, judge: str) -> list[Row]:
         sql = (
-            "SELECT sample_id, scorecard_id, question, yes FROM judgements JOIN samples ON samples.id = sample_id "
+            "SELECT sample_id, scorecard_id, version, scorecards.suite, seed, item_id, question, yes FROM judgements "
+            "JOIN samples ON samples.id = sample_id JOIN scorecards ON scorecards.id = scorecard_id "
             "WHERE judge = ? ORDER BY sample_id"
         )
         return self._store.rows(sql, judge)
@@ -112,16 +116,16 @@ def seen(store: Store, scorecard: Scorecard) -> Card:
     return card.seen_with(Grades(store).people(scorecard), JudgeAnswers(store).of(scorecard))
 
 
-def _verdicts(said: Iterable[dict[str, object]]) -> dict[int, bool]:
+def _verdicts(said: Iterable[Row]) -> dict[int, bool]:
     """Whether every question about a sample is a yes; a sample with an unscored question has no verdict."""
     found: dict[int, bool] = {}
     for sample, group in groupby((row for row in said if row["question"] != PAIR), key=lambda row: row["sample_id"]):
         answers = [row["yes"] for row in group]
         if None not in answers:
-            found[int(str(sample))] = all(float(str(yes)) >= YES for yes in answers)
+            found[sample] = all(yes >= YES for yes in answers)
     return found
 
 
-def _rate(said: Iterable[dict[str, object]]) -> Rate:
+def _rate(said: Iterable[Row]) -> Rate:
     verdicts = _verdicts(said)
     return wilson(sum(verdicts.values()), len(verdicts))

@@ -7,6 +7,7 @@ from math import isclose
 from serving.card import Card, Difference, Estimate, Rate
 
 MOST_DECIMALS = 4
+UNMEASURED = "not measured"
 
 
 def decimals(share: float, bar: float | None) -> int:
@@ -26,7 +27,10 @@ def percent(share: float, bar: float | None = None) -> str:
     return f"{rounded(share, bar)} %"
 
 
-def with_interval(value: Rate | Estimate, bar: float | None = None) -> str:
+def with_interval(value: Rate | Estimate | None, bar: float | None = None, unmeasured: str = UNMEASURED) -> str:
+    """A share with its interval; `unmeasured`, in the reader's language, where there was nothing to measure."""
+    if value is None or (isinstance(value, Rate) and value.total == 0):
+        return unmeasured
     share = value.share if isinstance(value, Rate) else value.value
     return f"{percent(share, bar)} [{rounded(value.low, bar)}, {rounded(value.high, bar)}]"
 

@@ -113,7 +113,7 @@ def example_card(verdict: Verdict = Verdict.INCONCLUSIVE) -> Card:
                 ("The last sentence does not ask the reader to act.",),
             ),
         ),
-        caveats=(Caveat.SMALL_SAMPLE, Caveat.NO_JUDGE, Caveat.CEILING_ONE_FEWER, Caveat.BLEU_BAND),
+        caveats=(Caveat.SMALL_SAMPLE, Caveat.CEILING_ONE_FEWER, Caveat.BLEU_BAND),
         chart="scorecards/1.png",
     )
     if verdict is Verdict.PASS:

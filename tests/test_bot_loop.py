@@ -251,5 +251,6 @@ async def test_of_two_leads_who_approve_at_once_the_slower_looks_again(tmp_path:
             await it.liwei.press("C_COPY", card["ts"], "approve")
             view = await it.liwei.wait_modal(callback_id="approve_view")
             assert "代替 copy-0001" in str(view.blocks[0])
+            assert "它的评分卡比的是 基础模型，现用版本是 copy-0001" in str(view.blocks[0])
             assert await it.liwei.submit(view) is None
             assert it.store.live() == "copy-0002"

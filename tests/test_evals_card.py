@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evals.__main__ import app, main
 from evals.chart import render_chart
-from serving.card import Card, Verdict
+from serving.card import Card, Caveat, Verdict
 from serving.records import CopydeskError
 from serving.settings import Settings
 from serving.store import Store
@@ -21,6 +21,11 @@ from serving.store import Store
 def test_a_card_survives_json(verdict: Verdict) -> None:
     card = example_card(verdict)
     assert Card.from_json(json.loads(json.dumps(card.to_json()))) == card
+
+
+def test_a_card_of_an_earlier_release_loses_caveats_that_are_no_longer_made() -> None:
+    body = example_card().to_json()
+    assert Card.from_json(body | {"caveats": ["no_judge", "small_sample"]}).caveats == (Caveat.SMALL_SAMPLE,)
 
 
 def test_a_body_of_another_form_is_one_clear_error() -> None:

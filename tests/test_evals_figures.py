@@ -170,6 +170,16 @@ def test_bleu_differences_are_paired_and_signed() -> None:
     assert better.low > 0 > worse.high
     assert better.p < 0.05
     assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    few = statistics.paired_bleu(same_words[:1], others[:1], seed=1)
+    assert (few.value > 0, few.low, few.high, few.p) == (True, -1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_briefs_that_all_agree_prove_no_more_than_their_number(value: float) -> None:
+    one, ten = (statistics.bootstrap_share([value] * n, seed=1) for n in (1, 10))
+    for found in (one, ten):
+        assert found.low <= found.value == value <= found.high
+    assert one.high - one.low > ten.high - ten.low > 0.2
 
 
 MUG = Item("mug", task_of(Requirements(product="Mug", length=(2, 6)), "en"), ("A reference.",))

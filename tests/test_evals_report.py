@@ -109,6 +109,15 @@ def test_a_report_says_the_reason_whatever_it_is() -> None:
             assert re.search(r'class="why">[^<{]{10,}<', text)
 
 
+def test_a_card_without_repeats_is_made_and_says_so() -> None:
+    plan = Plan(SHIPPED["zh"], items=4, briefs=0)
+    old, new = (written(plan, write, name) for write, name in ((failing, "base"), (excellent, "copy-0001")))
+    card = make_card(plan, new, old, base_model="toy")
+    assert (card.candidate.pass_k, card.stability_difference) == ((), None)
+    scorecard = Scorecard(1, "copy-0001", "base", "zh", 1, {}, None, None, "2026-01-01T00:00:00")
+    assert WORDS["zh"]["stability_none"] in render_report(Report(scorecard, card, (), (), ""))
+
+
 def test_both_languages_say_the_same_things() -> None:
     assert WORDS["en"].keys() == WORDS["zh"].keys()
     for key, english in WORDS["en"].items():

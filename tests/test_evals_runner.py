@@ -329,6 +329,19 @@ async def test_thirty_more_briefs_extend_the_same_card(store: Store, settings: S
     assert [shown.id for shown in store.unannounced_scorecards()] == [first.id]
 
 
+async def test_a_larger_card_of_the_same_samples_is_a_further_look(
+    store: Store, settings: Settings, large: Suite
+) -> None:
+    name = train(store, settings.copydesk_home)
+    async with serving(any_good) as edge, ModelClient(edge.url) as client:
+        cards = []
+        for items in (12, 12, 30, 30):
+            made = await runner(store, client, settings).run(name, Plan(large, items=items, briefs=2, repeats=2))
+            cards.append(Card.from_json(made.body or {}))
+    assert [card.looks for card in cards] == [1, 1, 2, 2]
+    assert [Caveat.EXTENDED in card.caveats for card in cards] == [False, False, True, True]
+
+
 async def test_an_extension_stops_at_the_end_of_the_suite(store: Store, settings: Settings, plan: Plan) -> None:
     name = train(store, settings.copydesk_home)
     async with serving(steady) as edge, ModelClient(edge.url) as client:

@@ -16,7 +16,7 @@ import openai
 import pytest
 from aiohttp import web
 from openai_double import EngineDouble
-from test_grading import ITEMS, fill, scorecard_with_samples
+from test_grading import ITEMS, fill, scorecard_with_samples, scored_again
 
 from evals.judge import Judge, UnscoredError, judge_scorecard, open_judge, questions_for
 from serving.card import KAPPA_NEEDED, LABELS_NEEDED, Agreement, Judged
@@ -222,6 +222,38 @@ async def test_the_judge_is_measured_against_people_and_needs_a_hundred_labels(s
     assert enough.calibrated
 
 
+async def test_a_person_who_thinks_again_is_compared_with_the_judge_by_the_last_word(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store), Grades(store)
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "excellent", "fail")
+    again = scored_again(store, "copy-0001")
+    graded = next(text for text, grade in grades.by_people().items() if grade == "excellent")
+    (copy,) = (sample.id for sample in store.samples(again.id) if sample.item_id == graded[-1])
+    with store.transaction() as db:
+        store.insert(db, "grades", sample_id=copy, user="U_ANNA", grade="fail", pressed_at=900.0)
+    async with judging(good_is_new) as (judge, _):
+        for card in (scorecard, again):
+            await judge_scorecard(store, judge, card, lambda done, total: None)
+    found = JudgeAnswers(store).of(again)
+    assert found is not None
+    assert (found.people.labels, found.people.kappa) == (20, pytest.approx(0.9))
+
+
+async def test_a_text_that_was_judged_by_half_of_its_questions_is_not_judged(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    asked = 0
+
+    def dies(body: dict[str, Any]) -> dict[str, Any] | web.Response:
+        nonlocal asked
+        asked += 1
+        return good_is_new(body) if asked < 50 else web.json_response({"error": {}}, status=401)
+
+    async with judging(dies) as (judge, _):
+        with pytest.raises(CopydeskError, match="set COPYDESK_JUDGE_KEY"):
+            await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    rows = store.rows("SELECT count(*) AS n FROM judgements WHERE question <> 'pair' GROUP BY sample_id")
+    assert {row["n"] for row in rows} <= {3}
+
+
 async def test_a_refused_key_is_told_with_the_next_step(store: Store) -> None:
     scorecard = scorecard_with_samples(store)
     async with judging(lambda body: web.json_response({"error": {}}, status=401)) as (judge, _):
@@ -264,5 +296,5 @@ async def test_the_command_judges_and_says_how_far_to_trust_it(store: Store, set
         out, _ = await process.communicate()
     assert process.returncode == 0
     assert f"judge arbiter (uncalibrated): excellent {ITEMS}/{ITEMS}" in out.decode()
-    assert "judge and people: kappa – on 0 texts" in out.decode()
+    assert "judge and people: kappa not measured on 0 texts" in out.decode()
     assert json.dumps(scorecard.body) == json.dumps(store.scorecard(scorecard.id).body)

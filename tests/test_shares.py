@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,14 +11,29 @@ from cards import example_card
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.scorecards import card_blocks, fallback_text
+from bot.charts import bars, step_of, trend
+from bot.scorecards import card_blocks, fallback_text, repetitions, table_rows
 from bot.texts import Words
+from evals.chart import render_chart
 from evals.report import Report, render_report
-from evals.tables import print_card
-from serving.card import Card, Difference, Estimate, Rate, Reason, Verdict
+from evals.tables import print_card, print_list
+from serving.card import (
+    Agreement,
+    Card,
+    Caveat,
+    Difference,
+    Estimate,
+    Judged,
+    Memorised,
+    People,
+    Rate,
+    Reason,
+    Verdict,
+)
 from serving.counts import wilson
 from serving.records import Scorecard
 from serving.shares import percent, points, with_interval
+from serving.store import Store
 
 
 @pytest.mark.parametrize(
@@ -49,6 +65,66 @@ def test_a_card_names_what_it_was_compared_with_whatever_is_live_later(language:
     scorecard = Scorecard(1, "copy-0001", "copy-0003", "en@x", 1, card.to_json(), None, None, "2026-01-01T00:00:00")
     assert sentence in fallback_text(card, Words(language))
     assert sentence in render_report(Report(scorecard, card, (), (), ""))
+
+
+def unmeasured() -> Card:
+    """No brief asked several times, single references, nobody graded the baseline, a judge that answered nothing."""
+    card = example_card()
+    arms = [
+        replace(arm, briefs=(), pass_k=(), metrics=tuple(replace(one, ceiling=None) for one in arm.metrics))
+        for arm in (card.candidate, card.live)
+        if arm
+    ]
+    people = People(1, wilson(3, 4), wilson(0, 0), Agreement(None, 4), None, 0)
+    judged = Judged("arbiter", wilson(0, 0), wilson(0, 0), 0, 0, 0, 12, Agreement(None, 0))
+    card = replace(card, candidate=arms[0], live=arms[1], stability_difference=None, people=people, judged=judged)
+    assert Card.from_json(json.loads(json.dumps(card.to_json()))) == card
+    return card
+
+
+def test_what_nobody_measured_reads_so_and_not_as_zero(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    card = unmeasured()
+    started = store.start_scorecard("copy-0001", baseline="base", suite="en@x", seed=1)
+    scorecard = store.finish_scorecard(started.id, card.to_json())
+    for language, said in (("en", "not measured"), ("zh", "尚未测")):
+        words = Words(language)
+        rows = {row[0]: row[1:] for row in table_rows(card, words)}
+        assert rows[words("stability", k=5)] == [said, said, "–", "0"]
+        assert rows[words("excellent_by_people")][0] == said
+        assert fallback_text(card, words).count(said) == 1
+        assert words("chart_stable", k=5) not in json.dumps(bars(card, words), ensure_ascii=False)
+        blocks = json.dumps(card_blocks(scorecard, card, words), ensure_ascii=False)
+        report = render_report(Report(scorecard, replace(card, language=language), (), (), ""))
+        for told in (blocks, re.sub(r'<text class="tick".*?</text>', "", report)):
+            assert told.count(said) > 4
+            assert not re.search(r"(?<!\d)0 %", told)
+    assert render_chart(card).startswith(b"\x89PNG")
+    print_card(scorecard)
+    print_list([scorecard])
+    told = capsys.readouterr().out
+    assert not re.search(r"(?<!\d)0 %", told)
+    assert "0 of 0" not in told
+    assert told.count("not measured") > 8
+
+
+def test_a_trend_leaves_out_what_some_version_lacks() -> None:
+    steps = [step_of(example_card(), False), step_of(unmeasured(), False)]
+    (chart,) = trend(steps, Words("en"), 0.8)
+    assert [series["name"] for series in chart["chart"]["series"]] == ["excellent"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_card_counts_what_is_copied_and_what_is_always_the_same(language: str) -> None:
+    card, words = example_card(), Words(language)
+    assert repetitions(card, words) == ""
+    similar = tuple(replace(brief, too_similar=brief.met == 5) for brief in card.candidate.briefs)
+    card = replace(card, memorised=Memorised(2, 45, 17, "en-007", "…"), caveats=(Caveat.MEMORISED,))
+    card = replace(card, candidate=replace(card.candidate, briefs=similar))
+    scorecard = Scorecard(1, "copy-0001", "base", "en@x", 1, card.to_json(), None, None, "2026-01-01T00:00:00")
+    line = words("memorised", count=2, total=45) + " " + words("too_similar", count=3, total=5)
+    told = json.dumps(card_blocks(scorecard, card, words), ensure_ascii=False)
+    assert told.count(line) == 1
+    assert words("caveat_memorised") not in told
 
 
 def below_the_bar() -> Card:

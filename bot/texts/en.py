@@ -130,20 +130,22 @@ TEXTS = {
         "The checks pass it, but people find only {low} to {high} of its copy excellent ({n} texts); the bar is {bar}."
     ),
     "why_people_prefer_live": (
-        "The checks pass it, but people who compared blind chose the other version’s copy for {losses} briefs and its "
-        "own for {wins} (p = {p})."
+        "The checks pass it, but people who compared blind chose {baseline}’s copy for {losses} briefs and its own for "
+        "{wins} (p = {p})."
     ),
     "why_less_stable": (
-        "It meets the bar, but it is less stable than before: {low} to {high} fewer briefs come out well {repeats} "
+        "It meets the bar, but it is less stable than {baseline}: {low} to {high} fewer briefs come out well {repeats} "
         "times of {repeats}."
     ),
     "caveat_small_sample": "fewer than 30 briefs: only large differences show",
-    "caveat_no_judge": "graded by checks alone; nobody judged tone or audience",
     "caveat_ceiling_one_fewer": "the human ceiling is scored against one reference fewer",
     "caveat_bleu_band": "compare BLEU with the human ceiling, not with rules of thumb",
+    "memorised": "{count} of {total} texts repeat 13 words or more in a row of a training text.",
+    "too_similar": "{count} of {total} briefs get nearly the same text each time.",
     "caveat_memorised": "at least one text repeats a training text",
     "caveat_cut_off": "at least one text was cut off",
     "caveat_extended": "extended after a first look: the intervals are a little too narrow",
+    "not_measured": "not measured",
     "col_figure": "95 % intervals in brackets",
     "col_difference": "difference",
     "excellent": "excellent",
@@ -152,7 +154,9 @@ TEXTS = {
     "with_ceiling": "{name} (people: {ceiling})",
     "forbidden": "forbidden claims",
     "card_fallback": "Excellent {excellent}, stable {stability}.",
-    "card_context": "{items} briefs of the suite {suite}, seed {seed}",
+    "card_context": (
+        "{items} briefs of the suite {suite}, seed {seed}. Graded by checks, which do not look at tone or audience."
+    ),
     "chart_title": "Scorecard of {version}",
     "chart_bars": "Share of texts, in percent",
     "chart_trend": "Versions so far, in percent (★ approved)",
@@ -166,8 +170,12 @@ TEXTS = {
     "reject": "Reject",
     "approve_what": "{version} will write the next draft instead of {live}. You can roll back at any time.",
     "approve_against": "Its scorecard says: *{headline}*. You can approve it all the same; say why.",
+    "compared_with_another": (
+        "Its scorecard compares it with {baseline}, but live now is {live}. "
+        "`copydesk eval run {version}` compares those two."
+    ),
     "also_scored": "It has another scorecard: *{headline}*.",
-    "reject_what": "{version} stays out of service. What is live goes on.",
+    "reject_what": "{version} stays out of service. Drafts go on coming from {live}.",
     "decision_reason": "Why? The team reads it.",
     "was_approved": "{who} approved {version} on {when} UTC.",
     "was_rejected": "{who} rejected {version} on {when} UTC.",
@@ -216,7 +224,7 @@ TEXTS = {
     "votes_a": "A is better",
     "votes_tie": "Equally good",
     "votes_b": "B is better",
-    "votes_hint": "Which would you rather publish? One of them is the candidate, one is live; the end tells which.",
+    "votes_hint": "Which would you rather publish? One is by {version}, one by {baseline}; the end tells.",
     "graded_all": "Thank you. You graded all {n} texts.",
     "graded_rates": (
         "Excellent by now, from everybody who graded: {version} {candidate}, {baseline} {live}. "
@@ -247,10 +255,10 @@ TEXTS = {
     "duel_few": "Too few were decided to prove anything.",
     "duel_early": "The comparison was ended early.",
     "voting": "Being compared by {n} now; the result shows when they are through.",
-    "judge_said": (
-        "*Judge {judge}* ({state}): excellent {candidate}, {baseline} {live}. Against {baseline}: {wins} better, "
-        "{ties} ties, {losses} worse. It and people {agree}. Answers that could not be used: {unscored}."
-    ),
+    "judge_said": "*Judge {judge}* ({state}): excellent {candidate}, {baseline} {live}.",
+    "judge_compared": "Against {baseline}: {wins} better, {ties} ties, {losses} worse.",
+    "judge_agrees": "It and people {agree}.",
+    "judge_unscored": "Questions that it left without a usable answer: {n}.",
     "calibrated": "checked against people",
     "uncalibrated": "uncalibrated, {labels} of {needed} texts graded by people",
     # Rounds
