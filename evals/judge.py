@@ -253,14 +253,14 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
         raise CopydeskError(
             f"Scorecard {card.id} keeps no briefs; score the version again: copydesk eval run {card.version}"
         )
-    known = {pair for id in texts for pair in await asyncio.to_thread(answers.answered, judge.model, id)}
+    known = await asyncio.to_thread(answers.answered, judge.model, card)
     asks: list[Ask] = []
     for id, own in texts.items():
         for sample in own.values():
             task = tasks[sample.item_id]
             pair = [PAIR] if id == card.id and sample.item_id in texts[live_id] else []
-            keys = [*questions_for(task), *pair]
-            asks.append((sample, task, [key for key in keys if (sample.id, key) not in known]))
+            text = (card.version if id == card.id else card.baseline, card.suite, card.seed, sample.item_id)
+            asks.append((sample, task, [key for key in (*questions_for(task), *pair) if (text, key) not in known]))
     done, total = 0, sum(len(keys) for _, _, keys in asks)
 
     async def answer(sample: Sample, task: Task, key: str) -> JudgeAnswer:

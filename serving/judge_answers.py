@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
 from serving.card import Card, Judged, Rate
 from serving.counts import wilson
-from serving.grades import Grades, agreement, text_of
-from serving.mapping import Row
+from serving.grades import Grades, Text, agreement, text_of
 from serving.records import Scorecard
 from serving.store import Store
 
 PAIR = "pair"  # the question that compares a candidate's sample with that of the live version
 YES = 0.5  # from here on an answer is a yes
+
+_Answers = dict[tuple[str, str], float | None]  # by the question, and for PAIR by the version it compares with
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,15 @@ class JudgeAnswers:
                     [one.sample_id, judge, one.question, one.yes, one.reason, at],
                 )
 
-    def answered(self, judge: str, scorecard_id: int) -> set[tuple[int, str]]:
-        """Sample and question of every usable answer."""
-        sql = (
-            "SELECT sample_id, question FROM judgements JOIN samples ON samples.id = sample_id "
-            "WHERE judge = ? AND scorecard_id = ? AND yes IS NOT NULL"
-        )
-        return {(row["sample_id"], row["question"]) for row in self._store.rows(sql, judge, scorecard_id)}
+    def answered(self, judge: str, scorecard: Scorecard) -> set[tuple[Text, str]]:
+        """Text and question of every usable answer, whichever scorecard it was asked for."""
+        said = self._said(judge)
+        return {
+            (text, question)
+            for text, answers in said.items()
+            for (question, against), yes in answers.items()
+            if yes is not None and against in ("", scorecard.baseline)
+        }
 
     @property
     def newest(self) -> str:
@@ -68,46 +71,59 @@ class JudgeAnswers:
         return [row["scorecard_id"] for row in self._store.rows(sql)]
 
     def of(self, scorecard: Scorecard) -> Judged | None:
-        """The newest judge's word on a scorecard; None where none was asked."""
-        live_id = self._grades.baseline_of(scorecard)
+        """The word of the judge that answered last on a scorecard's texts; None where none was asked."""
         rows = self._store.rows(
-            "SELECT judge FROM judgements JOIN samples ON samples.id = sample_id WHERE scorecard_id = ? "
-            "ORDER BY judgements.created_at DESC LIMIT 1",
-            scorecard.id,
+            "SELECT judge FROM judgements JOIN samples ON samples.id = sample_id "
+            "JOIN scorecards ON scorecards.id = scorecard_id WHERE (version, scorecards.suite, seed) = (?, ?, ?) "
+            "ORDER BY yes IS NOT NULL DESC, judgements.created_at DESC LIMIT 1",
+            scorecard.version,
+            scorecard.suite,
+            scorecard.seed,
         )
         if not rows:
             return None
         judge = rows[0]["judge"]
         said = self._said(judge)
-        own = [row for row in said if row["scorecard_id"] in (scorecard.id, live_id)]
-        pairs = [row["yes"] for row in own if row["question"] == PAIR and row["scorecard_id"] == scorecard.id]
+        sql = "SELECT DISTINCT item_id FROM samples WHERE scorecard_id = ?"
+        items = {row["item_id"] for row in self._store.rows(sql, scorecard.id)}
+
+        def about(version: str) -> list[_Answers]:
+            same = (version, scorecard.suite, scorecard.seed)
+            return [answers for text, answers in said.items() if text[:3] == same and text[3] in items]
+
+        candidate, live = about(scorecard.version), about(scorecard.baseline)
+        pairs = [answers.get((PAIR, scorecard.baseline)) for answers in candidate]
         by_people = self._grades.by_people()
-        texts = {row["sample_id"]: text_of(row) for row in said}
-        by_judge = {texts[sample]: good for sample, good in _verdicts(said).items()}  # of copies the newest counts
         return Judged(
             judge=judge,
-            candidate=_rate(row for row in own if row["scorecard_id"] == scorecard.id),
-            live=_rate(row for row in own if row["scorecard_id"] == live_id),
+            candidate=_rate(candidate),
+            live=_rate(live),
             wins=pairs.count(1.0),
             ties=pairs.count(0.5),
             losses=pairs.count(0.0),
-            unscored=sum(row["yes"] is None for row in own),
+            unscored=sum(yes is None for answers in candidate + live for yes in answers.values()),
             people=agreement(
                 [
                     (str(good), str(by_people[text] == "excellent"))
-                    for text, good in by_judge.items()
-                    if text in by_people
+                    for text, answers in said.items()
+                    if text in by_people and (good := _verdict(answers)) is not None
                 ]
             ),
         )
 
-    def _said(self, judge: str) -> list[Row]:
-        sql = (
-            "SELECT sample_id, scorecard_id, version, scorecards.suite, seed, item_id, question, yes FROM judgements "
+    def _said(self, judge: str) -> dict[Text, _Answers]:
+        """A judge's answers by text. A text that was scored again is asked about once; a usable answer stays."""
+        rows = self._store.rows(
+            "SELECT version, baseline, scorecards.suite, seed, item_id, question, yes FROM judgements "
             "JOIN samples ON samples.id = sample_id JOIN scorecards ON scorecards.id = scorecard_id "
-            "WHERE judge = ? ORDER BY sample_id"
+            "WHERE judge = ? ORDER BY yes IS NOT NULL, judgements.created_at, sample_id",
+            judge,
         )
-        return self._store.rows(sql, judge)
+        said: dict[Text, _Answers] = defaultdict(dict)
+        for row in rows:
+            against = row["baseline"] if row["question"] == PAIR else ""
+            said[text_of(row)][row["question"], against] = row["yes"]
+        return said
 
 
 def seen(store: Store, scorecard: Scorecard) -> Card:
@@ -116,16 +132,14 @@ def seen(store: Store, scorecard: Scorecard) -> Card:
     return card.seen_with(Grades(store).people(scorecard), JudgeAnswers(store).of(scorecard))
 
 
-def _verdicts(said: Iterable[Row]) -> dict[int, bool]:
-    """Whether every question about a sample is a yes; a sample with an unscored question has no verdict."""
-    found: dict[int, bool] = {}
-    for sample, group in groupby((row for row in said if row["question"] != PAIR), key=lambda row: row["sample_id"]):
-        answers = [row["yes"] for row in group]
-        if None not in answers:
-            found[sample] = all(yes >= YES for yes in answers)
-    return found
+def _verdict(answers: _Answers) -> bool | None:
+    """Whether every question about a text is a yes; None where one is unscored or none was asked."""
+    found = [yes for (question, _), yes in answers.items() if question != PAIR]
+    if not found or None in found:
+        return None
+    return all(yes is not None and yes >= YES for yes in found)
 
 
-def _rate(said: Iterable[Row]) -> Rate:
-    verdicts = _verdicts(said)
-    return wilson(sum(verdicts.values()), len(verdicts))
+def _rate(texts: Iterable[_Answers]) -> Rate:
+    verdicts = [good for answers in texts if (good := _verdict(answers)) is not None]
+    return wilson(sum(verdicts), len(verdicts))

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
@@ -236,6 +236,32 @@ async def test_a_person_who_thinks_again_is_compared_with_the_judge_by_the_last_
     found = JudgeAnswers(store).of(again)
     assert found is not None
     assert (found.people.labels, found.people.kappa) == (20, pytest.approx(0.9))
+
+
+async def test_a_version_that_is_scored_again_keeps_its_judges_words_and_is_not_asked_about_again(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    async with judging(good_is_new) as (judge, double):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+        asked, found = len(double.asked), JudgeAnswers(store).of(scorecard)
+        again = scored_again(store, "copy-0001")
+        assert JudgeAnswers(store).of(again) == found
+        await judge_scorecard(store, judge, again, lambda done, total: None)
+        assert (len(double.asked), JudgeAnswers(store).of(again)) == (asked, found)
+        elsewhere = replace(again, baseline="copy-0000")
+        compared = JudgeAnswers(store).of(elsewhere)
+        assert compared is not None
+        assert (compared.candidate.total, compared.live.total, compared.wins) == (ITEMS, 0, 0)
+
+
+async def test_a_judge_that_answers_nothing_takes_no_other_judges_place(store: Store) -> None:
+    scorecard = scorecard_with_samples(store)
+    for name, say in (("arbiter", good_is_new), ("mute", lambda body: said("Hm."))):
+        async with judging(say) as (judge, _):
+            judge.model = name
+            await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    found = JudgeAnswers(store).of(scorecard)
+    assert found is not None
+    assert (found.judge, found.unscored) == ("arbiter", 0)
 
 
 async def test_a_text_that_was_judged_by_half_of_its_questions_is_not_judged(store: Store) -> None:
