@@ -93,7 +93,8 @@ def merged(layer: Any, slot: int) -> Module | None:
         return None
     weight += torch.cat([up[slot, 0].float() @ down[slot, 0].float() for down, up in zip(a, b, strict=True)])
     linear = torch.nn.Module()
-    linear.weight = torch.nn.Parameter(weight.to(identity.dtype), requires_grad=False)
+    # What packs small weights for AMX takes rows that lie one after the other; the transposed product has columns.
+    linear.weight = torch.nn.Parameter(weight.to(identity.dtype).contiguous(), requires_grad=False)
     dispatch_cpu_unquantized_gemm(linear, remove_weight=True)
     return linear
 

@@ -8,6 +8,7 @@ import torch
 pytest.importorskip("vllm.lora.ops.torch_ops", reason="the CPU build of vLLM is not installed")
 
 from vllm.lora.ops.torch_ops import lora_ops as original
+from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
 from serving import lora_ops
@@ -94,6 +95,16 @@ lora_ops.teach_wrapper(Wrapper)
 lora_ops.teach_layer(Layer)
 
 
+@pytest.fixture(params=["as this processor does", "as one with AMX does"])
+def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM has two ways to hold a small weight; the second runs on any AVX-512 and is chosen only where AMX is."""
+    if request.param == "as one with AMX does":
+        if not hasattr(torch.ops._C, "convert_weight_packed"):
+            pytest.skip("this build of vLLM has no AMX")
+        monkeypatch.setattr(utils, "check_cpu_sgl_kernel", lambda n, k, dtype: True)
+
+
+@pytest.mark.usefixtures("packing")
 def test_one_adapter_for_all_is_merged_into_what_the_processor_holds() -> None:
     torch.manual_seed(1)
     weight = torch.randn(48, 64, dtype=torch.bfloat16) / 8
@@ -111,6 +122,7 @@ def test_one_adapter_for_all_is_merged_into_what_the_processor_holds() -> None:
     assert (layer.answer(x, 0, 1) == 100).all()
 
 
+@pytest.mark.usefixtures("packing")
 def test_a_slots_next_adapter_takes_the_place_of_the_one_before() -> None:
     layer = Layer(torch.randn(48, 64, dtype=torch.bfloat16), slots=1, rank=8, sizes=(48,))
     x = torch.randn(2, 64, dtype=torch.bfloat16)
