@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import regex
 
-from evals import numbers
+from evals import numbers, wordings
 from evals import text as reading
 
 HEAD = 80  # characters before a phrase that may deny it
@@ -40,7 +40,8 @@ def says(comparable: str, point: Sequence[str], language: str) -> bool:
 def _says(comparable: str, phrase: str, language: str) -> bool:
     if _stands(comparable, reading.plain(phrase), language):
         return True
-    return _stands(_in_digits(comparable, language), _in_digits(reading.plain(phrase), language), language)
+    text, known = (_in_digits(words, language) for words in (comparable, reading.plain(phrase)))
+    return _stands(text, known, language) or (language == "en" and wordings.has(text, known, _denied))
 
 
 _in_digits = lru_cache(maxsize=4096)(numbers.in_digits)

@@ -128,6 +128,40 @@ def test_a_part_of_a_number_is_another_number(text: str, point: str) -> None:
     assert not said(text, point)
 
 
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("It fits easily into your handbag.", "fits in a handbag"),
+        ("A small-batch roasted coffee.", "roasted in small batches"),
+        ("The handles are soft rope.", "soft rope handles"),
+        ("Lightly sweetened, with a little maple.", "lightly sweetened with maple"),
+        ("Folding flat takes a second.", "folds flat"),
+        ("It stays cold for a full 12 hours.", "keeps cold for 12 hours; stays cold 12 hours"),
+        ("The cap won't ever leak.", "cap that never leaks"),
+    ],
+)
+def test_a_point_in_other_forms_and_another_order_is_said(text: str, point: str) -> None:
+    assert said(text, *point.split("; "))
+
+
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("It does not fit in your handbag.", "fits in a handbag"),
+        ("It fits no handbag.", "fits in a handbag"),
+        ("Sweetened, but without any maple.", "sweetened with maple"),
+        ("The cap leaks.", "cap that never leaks"),
+        ("Folds in a second. It lies flat.", "folds flat"),
+        ("Folds away under any bed, on any shelf, and the lid is flat.", "folds flat"),
+        ("It stays cold for 112 hours.", "cold for 12 hours"),
+        ("Hot for 12 hours and cold for 6.", "cold for 12 hours and hot for 6"),
+        ("It is a handbag.", "fits in a handbag"),
+    ],
+)
+def test_the_same_words_apart_denied_or_with_numbers_exchanged_do_not_say_it(text: str, point: str) -> None:
+    assert not said(text, point)
+
+
 def test_any_phrasing_counts() -> None:
     assert said("Battery for 8 hours.", "eight-hour battery", "battery for eight hours")
     assert said("八小时续航。", "长续航", "续航八小时", "8小时续航")
