@@ -23,6 +23,7 @@ from serving.registry import Registry, digest_of
 from serving.settings import Settings
 from serving.store import Store
 
+ACK_S = 20.0  # Slack's three seconds would make a test fail because its machine is busy
 BRIEF = "write a line for our Larkbeam desk lamp for students, warm dimmable light and folds flat, 30 words"
 BRIEF_ZH = "给上班族写一段云朵保温杯的文案，卖点：保温12小时、一键开盖，60字左右"
 
@@ -92,7 +93,8 @@ def scored_in_chinese(it: World, version: Version) -> None:
 
 @asynccontextmanager
 async def world(home: Path, *, bot: bool = True, **options: Any) -> AsyncIterator[World]:
-    async with Sandbox(**options) as sandbox, People(sandbox.url) as people, EngineDouble() as engine:
+    patient = {"ack_seconds": ACK_S, **options}
+    async with Sandbox(**patient) as sandbox, People(sandbox.url) as people, EngineDouble() as engine:
         settings = Settings(
             _env_file=None,
             copydesk_home=home,
@@ -117,6 +119,8 @@ async def running(it: World, *, orderly: bool = True) -> AsyncIterator[None]:
     stop = asyncio.Event()
     async with ModelClient(it.settings.endpoint) as client:
         desk = Desk(it.settings, it.store, client, Registry(it.store, it.settings.copydesk_leads))
+        # What was killed may look connected for a moment, and nothing sent to it arrives.
+        await it.anna.wait_until(lambda state: state["connections"] == 0, "The bot before this one is still connected")
         task = asyncio.create_task(serve(desk, stop))
         try:
             await it.anna.wait_until(lambda state: state["connections"] > 0 or task.done(), "The bot did not connect")
