@@ -1,0 +1,191 @@
+"""LoRA on vLLM's CUDA path with one more kernel a projection in place of three. A vLLM plugin (see pyproject.toml).
+
+vLLM clears a buffer, multiplies by an adapter's first factor and then by its second: three kernels of some five
+microseconds beside each product of the base, which for one token of a 7B model takes ten to forty. Here the first
+factors of all slots are rows beneath the base's weight, so that its one product yields them too; a kernel adds the
+second. What this does not know (quantised weights, sharded adapters, odd widths) stays as vLLM has it.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTS = 3  # projections in one weight, at most: query, key and value
+LEAST_RANK = 16  # that tensor cores take
+COLUMNS = (128, 64)  # of the output that one program computes
+FEW_TOKENS, MANY_TOKENS = 16, 64  # that one program computes, of a small batch and of a large one
+
+
+def register() -> None:
+    """Put this in the place of vLLM's; called by vLLM in each of its processes."""
+    from vllm import envs
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cuda() or envs.VLLM_LORA_ENABLE_DUAL_STREAM:
+        return
+    from vllm.config import get_current_vllm_config
+    from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
+    from vllm.lora.layers.column_parallel_linear import MergedColumnParallelLinearWithLoRA
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.utils.torch_utils import direct_register_custom_op
+
+    direct_register_custom_op("copydesk_adapted", adapted, fake_impl=_adapted_shape)
+    leave_room(UnquantizedLinearMethod, lambda: get_current_vllm_config().lora_config)
+    for layer in (BaseLinearLayerWithLoRA, MergedColumnParallelLinearWithLoRA):
+        teach_layer(layer, UnquantizedLinearMethod, BaseLinearLayerWithLoRA.apply)
+
+
+def leave_room(method: Any, lora_config: Any) -> None:
+    """Let the class make weights that have room for the adapters' rows beneath them, for nothing is moved later."""
+    create = method.create_weights
+
+    def create_weights(
+        self: Any, layer: Any, input_size: int, output_sizes: list[int], *arguments: Any, **options: Any
+    ) -> None:
+        create(self, layer, input_size, output_sizes, *arguments, **options)
+        config = lora_config()
+        if config is not None:
+            rows, weight = sum(output_sizes), layer.weight
+            room = config.max_loras * config.max_lora_rank * len(output_sizes)
+            weight.data = weight.data.new_empty(rows + room, input_size)[:rows]
+
+    method.create_weights = create_weights
+
+
+def teach_layer(layer: Any, unquantised: type, apply: Any) -> None:
+    """Let the class keep its adapters beneath its weight, where it can, and compute with both at once."""
+    if "create_lora_weights" in vars(layer):
+        create = layer.create_lora_weights
+
+        def create_lora_weights(self: Any, *arguments: Any, **options: Any) -> None:
+            create(self, *arguments, **options)
+            method = self.base_layer.quant_method
+            if isinstance(method, unquantised) and type(self).apply is apply and fits(self):
+                join(self)
+
+        layer.create_lora_weights = create_lora_weights
+    if "_apply_sync" in vars(layer):
+        sync = layer._apply_sync
+
+        def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
+            import torch
+
+            if not hasattr(self, "joined"):
+                plain: Tensor = sync(self, x, bias)
+                return plain
+            rows = x.flatten(0, -2)
+            meta = self.punica_wrapper.token_mapping_meta
+            out: Tensor = torch.ops.vllm.copydesk_adapted(
+                rows,
+                self.joined,
+                self.joined_bias if bias is not None else None,
+                self.second,
+                list(self.output_slices),
+                meta.token_lora_mapping[: rows.shape[0]],
+                meta.no_lora_flag_cpu,
+            )
+            return out.view(*x.shape[:-1], out.shape[1])
+
+        layer._apply_sync = apply_sync
+
+
+def fits(layer: Any) -> bool:
+    """Whether the weight has room beneath it, and the kernel knows widths, rank and type."""
+    weight = layer.base_layer.weight
+    slots, _, rank, width = layer.lora_a_stacked[0].shape
+    room = slots * rank * len(layer.lora_a_stacked)
+    return (
+        weight.is_contiguous()
+        and weight.storage_offset() == 0
+        and weight.untyped_storage().nbytes() >= (len(weight) + room) * width * weight.element_size()
+        and weight.dtype == layer.lora_a_stacked[0].dtype
+        and weight.element_size() == 2
+        and weight.shape[1] == width
+        and sum(layer.output_slices) == len(weight)
+        and len(layer.output_slices) == len(layer.lora_a_stacked) <= PARTS
+        and all(size % COLUMNS[-1] == 0 for size in layer.output_slices)
+        and rank >= LEAST_RANK
+        and rank & (rank - 1) == 0
+    )
+
+
+def join(layer: Any) -> None:
+    """The adapters' tensors, by which vLLM fills slots, become views: the first factors into the rows beneath the
+    weight, the second ones into one tensor [slots, out, rank]."""
+    import torch
+
+    weight, bias = layer.base_layer.weight, layer.base_layer.bias
+    slots, _, rank, width = layer.lora_a_stacked[0].shape
+    parts, rows = len(layer.lora_a_stacked), len(weight)
+    room = slots * rank * parts
+    layer.joined = weight.data.as_strided((rows + room, width), (width, 1))
+    layer.joined[rows:] = 0
+    layer.joined_bias = None if bias is None else torch.cat([bias.data, bias.new_zeros(room)])
+    layer.second = weight.new_zeros(slots, rows, rank)
+    layer.lora_a_stacked = tuple(layer.joined[rows:].view(parts, slots, 1, rank, width))
+    layer.lora_b_stacked = tuple(part[:, None] for part in layer.second.split(list(layer.output_slices), 1))
+
+
+def adapted(
+    x: Tensor,
+    joined: Tensor,
+    bias: Tensor | None,
+    second: Tensor,
+    sizes: list[int],
+    slots: Tensor,
+    nobody: Tensor,
+) -> Tensor:
+    """A projection of each token, with the adapter of the token's slot.
+
+    Args:
+        x: [tokens, in].
+        joined: [out + parts * slots * rank, in], the base's weight and all first factors.
+        bias: [out + parts * slots * rank], zeros at the end.
+        second: [slots, out, rank].
+        sizes: of the parts; their sum is out.
+        slots: of each token, [tokens]; any number that is no slot means the base alone.
+        nobody: on the processor, [1]; true where no token has an adapter.
+
+    Returns:
+        [tokens, out].
+    """
+    from torch.nn.functional import linear
+
+    width = second.shape[1]
+    if nobody.item():
+        return linear(x, joined[:width], None if bias is None else bias[:width])
+    full = linear(x, joined, bias)
+    out = x.new_empty(len(x), width)
+    if len(x):
+        _add_second(full, second, sizes, slots, out)
+    return out
+
+
+def _adapted_shape(
+    x: Tensor,
+    joined: Tensor,
+    bias: Tensor | None,
+    second: Tensor,
+    sizes: list[int],
+    slots: Tensor,
+    nobody: Tensor,
+) -> Tensor:
+    return x.new_empty(x.shape[0], second.shape[1])
+
+
+def _add_second(full: Tensor, second: Tensor, sizes: list[int], slots: Tensor, out: Tensor) -> None:
+    from serving.lora_kernel import add_second
+
+    count, width, rank = second.shape
+    ends = [*accumulate(sizes), *[width] * PARTS]
+    columns = next(block for block in COLUMNS if all(size % block == 0 for size in sizes))
+    tokens = FEW_TOKENS if len(out) <= FEW_TOKENS * 4 else MANY_TOKENS
+    grid = (width // columns, -(-len(out) // tokens))
+    add_second[grid](
+        full, second, slots, out, len(out), width, full.shape[1], ends[0], ends[1],
+        SLOTS=count, RANK=rank, TOKENS=tokens, COLUMNS=columns, num_warps=4,
+    )  # fmt: skip
