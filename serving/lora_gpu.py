@@ -8,7 +8,6 @@ second. What this does not know (quantised weights, sharded adapters, odd widths
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 PARTS = 3  # projections in one weight, at most: query, key and value
 LEAST_RANK = 16  # that tensor cores take
-COLUMNS = (128, 64)  # of the output that one program computes
-FEW_TOKENS, MANY_TOKENS = 16, 64  # that one program computes, of a small batch and of a large one
+COLUMNS = 64  # of the output, at least, that one program of the kernel computes
 
 
 def register() -> None:
@@ -33,7 +31,9 @@ def register() -> None:
     from vllm.model_executor.layers.linear import UnquantizedLinearMethod
     from vllm.utils.torch_utils import direct_register_custom_op
 
-    direct_register_custom_op("copydesk_adapted", adapted, fake_impl=_adapted_shape)
+    from serving.lora_kernel import adapted, adapted_shape
+
+    direct_register_custom_op("copydesk_adapted", adapted, fake_impl=adapted_shape)
     leave_room(UnquantizedLinearMethod, lambda: get_current_vllm_config().lora_config)
     for layer in (BaseLinearLayerWithLoRA, MergedColumnParallelLinearWithLoRA):
         teach_layer(layer, UnquantizedLinearMethod, BaseLinearLayerWithLoRA.apply)
@@ -58,6 +58,8 @@ def leave_room(method: Any, lora_config: Any) -> None:
 
 def teach_layer(layer: Any, unquantised: type, apply: Any) -> None:
     """Let the class keep its adapters beneath its weight, where it can, and compute with both at once."""
+    import torch
+
     if "create_lora_weights" in vars(layer):
         create = layer.create_lora_weights
 
@@ -72,8 +74,6 @@ def teach_layer(layer: Any, unquantised: type, apply: Any) -> None:
         sync = layer._apply_sync
 
         def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
-            import torch
-
             if not hasattr(self, "joined"):
                 plain: Tensor = sync(self, x, bias)
                 return plain
@@ -107,7 +107,7 @@ def fits(layer: Any) -> bool:
         and weight.shape[1] == width
         and sum(layer.output_slices) == len(weight)
         and len(layer.output_slices) == len(layer.lora_a_stacked) <= PARTS
-        and all(size % COLUMNS[-1] == 0 for size in layer.output_slices)
+        and all(size % COLUMNS == 0 for size in layer.output_slices)
         and rank >= LEAST_RANK
         and rank & (rank - 1) == 0
     )
@@ -128,64 +128,3 @@ def join(layer: Any) -> None:
     layer.second = weight.new_zeros(slots, rows, rank)
     layer.lora_a_stacked = tuple(layer.joined[rows:].view(parts, slots, 1, rank, width))
     layer.lora_b_stacked = tuple(part[:, None] for part in layer.second.split(list(layer.output_slices), 1))
-
-
-def adapted(
-    x: Tensor,
-    joined: Tensor,
-    bias: Tensor | None,
-    second: Tensor,
-    sizes: list[int],
-    slots: Tensor,
-    nobody: Tensor,
-) -> Tensor:
-    """A projection of each token, with the adapter of the token's slot.
-
-    Args:
-        x: [tokens, in].
-        joined: [out + parts * slots * rank, in], the base's weight and all first factors.
-        bias: [out + parts * slots * rank], zeros at the end.
-        second: [slots, out, rank].
-        sizes: of the parts; their sum is out.
-        slots: of each token, [tokens]; any number that is no slot means the base alone.
-        nobody: on the processor, [1]; true where no token has an adapter.
-
-    Returns:
-        [tokens, out].
-    """
-    from torch.nn.functional import linear
-
-    width = second.shape[1]
-    if nobody.item():
-        return linear(x, joined[:width], None if bias is None else bias[:width])
-    full = linear(x, joined, bias)
-    out = x.new_empty(len(x), width)
-    if len(x):
-        _add_second(full, second, sizes, slots, out)
-    return out
-
-
-def _adapted_shape(
-    x: Tensor,
-    joined: Tensor,
-    bias: Tensor | None,
-    second: Tensor,
-    sizes: list[int],
-    slots: Tensor,
-    nobody: Tensor,
-) -> Tensor:
-    return x.new_empty(x.shape[0], second.shape[1])
-
-
-def _add_second(full: Tensor, second: Tensor, sizes: list[int], slots: Tensor, out: Tensor) -> None:
-    from serving.lora_kernel import add_second
-
-    count, width, rank = second.shape
-    ends = [*accumulate(sizes), *[width] * PARTS]
-    columns = next(block for block in COLUMNS if all(size % block == 0 for size in sizes))
-    tokens = FEW_TOKENS if len(out) <= FEW_TOKENS * 4 else MANY_TOKENS
-    grid = (width // columns, -(-len(out) // tokens))
-    add_second[grid](
-        full, second, slots, out, len(out), width, full.shape[1], ends[0], ends[1],
-        SLOTS=count, RANK=rank, TOKENS=tokens, COLUMNS=columns, num_warps=4,
-    )  # fmt: skip

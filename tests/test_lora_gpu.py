@@ -45,6 +45,8 @@ class Layer:
 
 
 def check_kernel() -> None:
+    from serving.lora_kernel import adapted
+
     torch.manual_seed(1)
     for sizes in ((64,), (128, 128), (192, 64, 64)):
         for bias in (False, True):
@@ -62,7 +64,7 @@ def check_kernel() -> None:
                     given = torch.full_like(slots, -1) if nobody else slots
                     flag = torch.tensor([nobody])
                     bias_rows = layer.joined_bias
-                    found = lora_gpu.adapted(x, layer.joined, bias_rows, layer.second, list(sizes), slots, flag)
+                    found = adapted(x, layer.joined, bias_rows, layer.second, list(sizes), slots, flag)
                     torch.testing.assert_close(found.double(), layer.expected(x, given), rtol=2e-2, atol=0.15)
                 assert (layer.expected(x, slots) - layer.expected(x, torch.full_like(slots, -1))).abs().max() > 1
 
