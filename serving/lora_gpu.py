@@ -44,14 +44,19 @@ def leave_room(method: Any, lora_config: Any) -> None:
     create = method.create_weights
 
     def create_weights(
-        self: Any, layer: Any, input_size: int, output_sizes: list[int], *arguments: Any, **options: Any
+        self: Any,
+        layer: Any,
+        input_size_per_partition: int,
+        output_partition_sizes: list[int],
+        *more: Any,
+        **options: Any,
     ) -> None:
-        create(self, layer, input_size, output_sizes, *arguments, **options)
+        create(self, layer, input_size_per_partition, output_partition_sizes, *more, **options)
         config = lora_config()
         if config is not None:
-            rows, weight = sum(output_sizes), layer.weight
-            room = config.max_loras * config.max_lora_rank * len(output_sizes)
-            weight.data = weight.data.new_empty(rows + room, input_size)[:rows]
+            rows, weight = sum(output_partition_sizes), layer.weight
+            room = config.max_loras * config.max_lora_rank * len(output_partition_sizes)
+            weight.data = weight.data.new_empty(rows + room, input_size_per_partition)[:rows]
 
     method.create_weights = create_weights
 

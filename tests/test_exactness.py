@@ -38,7 +38,9 @@ def assert_same(one: Found, other: Found) -> None:
     assert one[0] == pytest.approx(other[0], rel=1e-5)
     assert one[1].keys() == other[1].keys()
     for name, gradient in one[1].items():
-        torch.testing.assert_close(gradient, other[1][name], rtol=1e-4, atol=1e-4)
+        # Of a sum over hundreds of tokens; entries where they cancel have the rounding of those where they don't.
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(gradient, other[1][name], rtol=1e-4, atol=max(1e-4, 1e-5 * largest))
 
 
 def test_every_batching_gives_the_loss_and_gradients_of_the_plain_model(

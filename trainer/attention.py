@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from serving.records import CopydeskError
 
 SEGMENTS = "copydesk_segments"
+LONGEST = 512  # tokens of a segment whose probabilities trainer.kernels_cpu keeps for the way back
 
 
 def segment_attention(

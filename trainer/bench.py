@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-PAIRS = 24  # here; the article's recipe takes about two minutes for them on two cores
+PAIRS = 64  # here; the article's recipe takes two minutes for them on two cores
 PAIRS_GPU = 512
 EPOCHS_GPU = 5
 WARM_STEPS = 4  # kernels load and memory is laid out in the first ones
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="the table of docs/performance.md, on one NVIDIA GPU")
     parser.add_argument("--short", action="store_true", help="with --gpu: the all-linear recipe only")
     parser.add_argument("--profile", type=Path, help="with --gpu: write where a step's time goes")
-    parser.add_argument("--only", help="recipes whose name holds this")
+    parser.add_argument("--only", help="this alone, or ours:RECIPE; with --gpu those whose name holds it")
     arguments = parser.parse_args()
     if arguments.gpu:
         for name, settings in gpu_cases(arguments.short):
@@ -62,7 +63,8 @@ def here(name: str) -> dict[str, Any]:
 
     logging.disable_progress_bar()
     base = base_model_path(read_settings())
-    figures = with_trl(base) if name == "trl" else with_ours(base, name)
+    others = {"article": with_article, "trl": with_trl}
+    figures = others[name](base) if name in others else with_ours(base, name.removeprefix("ours:"))
     return {**figures, "peak_gib": peak_rss_gib()}
 
 
@@ -72,21 +74,53 @@ def pairs_here() -> list[Any]:
     return list(starter_pairs("en"))[:PAIRS]
 
 
-def with_ours(base: str, name: str) -> dict[str, Any]:
+def with_ours(base: str, recipe_name: str) -> dict[str, Any]:
     from datasets import Dataset
 
     from trainer import lora
-    from trainer.dataset import TrainingData, end_token, row_of
+    from trainer.dataset import TrainingData
     from trainer.objective import Objective
-    from trainer.recipe import ARTICLE, DEFAULT
+    from trainer.recipe import recipe_named
 
-    recipe = replace(ARTICLE if name == "article" else DEFAULT, epochs=1, min_steps=0)
-    tokenizer = lora.load_tokenizer(base)
-    end = end_token(tokenizer)
-    rows = Dataset.from_list([row_of(pair.task, pair.output, tokenizer, end) for pair in pairs_here()])
-    data = TrainingData((), rows, (), 0, 0)
+    recipe = replace(recipe_named("default" if recipe_name == "ours" else recipe_name), epochs=1, min_steps=0)
+    tokenizer, rows = rows_here(base)
+    data = TrainingData((), Dataset.from_list(rows), (), 0, 0)
     fitted = lora.fit(Objective(lora.load_model(base, recipe), recipe, tokenizer.pad_token_id or 0), data)
     return {"real_tok_s": round(fitted.tokens / fitted.seconds, 1), "loss": round(fitted.losses[-1], 3)}
+
+
+def with_article(base: str) -> dict[str, Any]:
+    """The article's settings in transformers' own trainer, as it was published: its fp16 is fp32 on a CPU. The labels,
+    which it forgets, are the answers, so that the losses can be compared."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+    from trainer.dataset import IGNORED
+    from trainer.recipe import ARTICLE
+
+    tokenizer, rows = rows_here(base)
+    width, pad = ARTICLE.max_tokens, tokenizer.pad_token_id or 0
+    padded = [
+        {
+            "input_ids": row["input_ids"] + [pad] * (width - len(row["input_ids"])),
+            "attention_mask": [1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])),
+            "labels": row["labels"] + [IGNORED] * (width - len(row["labels"])),
+        }
+        for row in rows
+    ]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapter = LoraConfig(
+        r=ARTICLE.rank, lora_alpha=ARTICLE.alpha, target_modules=list(ARTICLE.targets), lora_dropout=ARTICLE.dropout
+    )
+
+    def made(settings: dict[str, Any]) -> Any:
+        arguments = TrainingArguments(
+            **settings, per_device_train_batch_size=ARTICLE.batch_pairs, learning_rate=ARTICLE.learning_rate
+        )
+        return Trainer(get_peft_model(model, adapter), arguments, train_dataset=padded)
+
+    return trained(made, sum(len(row["input_ids"]) for row in rows))
 
 
 def with_trl(base: str) -> dict[str, Any]:
@@ -94,30 +128,46 @@ def with_trl(base: str) -> dict[str, Any]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
     from serving.prompt import task_messages
     from trainer.recipe import DEFAULT
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    rows, tokens = [], 0
-    for pair in pairs_here():
-        turns = [*task_messages(pair.task), {"role": "assistant", "content": pair.output}]
-        tokens += len(tokenizer.apply_chat_template(turns, return_dict=False))
-        rows.append({"prompt": turns[:-1], "completion": turns[-1:]})
-    with tempfile.TemporaryDirectory() as folder:
-        settings = SFTConfig(
-            folder, num_train_epochs=1, bf16=True, use_cpu=True, report_to="none", save_strategy="no",
-            logging_steps=1, disable_tqdm=True, learning_rate=DEFAULT.learning_rate,
-        )  # fmt: skip
-        trainer = SFTTrainer(
-            AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
-            args=settings,
-            train_dataset=Dataset.from_list(rows),
+    tokenizer, rows = rows_here(base)
+    turns = [[*task_messages(pair.task), {"role": "assistant", "content": pair.output}] for pair in pairs_here()]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    adapter = LoraConfig(r=DEFAULT.rank, lora_alpha=DEFAULT.alpha, target_modules=list(DEFAULT.targets))
+
+    def made(settings: dict[str, Any]) -> Any:
+        return SFTTrainer(
+            model,
+            args=SFTConfig(**settings, bf16=True, learning_rate=DEFAULT.learning_rate),
+            train_dataset=Dataset.from_list([{"prompt": turn[:-1], "completion": turn[-1:]} for turn in turns]),
             processing_class=tokenizer,
-            peft_config=LoraConfig(r=DEFAULT.rank, lora_alpha=DEFAULT.alpha, target_modules=list(DEFAULT.targets)),
+            peft_config=adapter,
         )
+
+    return trained(made, sum(len(row["input_ids"]) for row in rows))
+
+
+def rows_here(base: str) -> tuple[Any, list[dict[str, list[int]]]]:
+    """The tokenizer, and the pairs as tokens."""
+    from trainer import lora
+    from trainer.dataset import end_token, row_of
+
+    tokenizer = lora.load_tokenizer(base)
+    end = end_token(tokenizer)
+    return tokenizer, [row_of(pair.task, pair.output, tokenizer, end) for pair in pairs_here()]
+
+
+def trained(make: Callable[[dict[str, Any]], Any], tokens: int) -> dict[str, Any]:
+    """One epoch with a trainer of others."""
+    from transformers import PrinterCallback
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"num_train_epochs": 1, "use_cpu": True, "report_to": "none", "save_strategy": "no"}
+        trainer = make({"output_dir": folder, "logging_steps": 1, "disable_tqdm": True, **settings})
         trainer.remove_callback(PrinterCallback)
         began = time.perf_counter()
         trainer.train()

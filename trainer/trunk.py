@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from trainer.attention import Segments, segments_attended
+from trainer.attention import Segments
 from trainer.dataset import IGNORED, Row
-from trainer.kernels import add_norm, gated, loss_and_gradient, rotate
+from trainer.kernels import add_norm, attended, compiled, gated, loss_and_gradient
 from trainer.prefixes import Prefixes
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
@@ -63,15 +63,30 @@ class Projection:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, in] to [tokens, out]."""
-        a = [adapter[0] for adapter in self.adapters if adapter]
-        b = [
-            adapter[1] * adapter[2] if adapter else x.new_empty(size, 0)
+        trained = [part for adapter in self.adapters if adapter for part in adapter[:2]]
+        out: Tensor = _Adapted.apply(x, self, *trained)
+        return out if self.bias is None else out + self.bias
+
+    def joint(self) -> tuple[Tensor, Tensor]:
+        """All adapters as one: [ranks, in], and [out, ranks] with a block for each, scaled."""
+        adapters = [adapter for adapter in self.adapters if adapter]
+        blocks = [
+            adapter[1] * adapter[2] if adapter else adapters[0][1].new_empty(size, 0)
             for size, adapter in zip(self.sizes, self.adapters, strict=True)
         ]
-        first = torch.cat(a) if a else x.new_empty(0, self.width)
-        second = b[0] if len(b) == 1 else torch.block_diag(*b)
-        out: Tensor = _Adapted.apply(x, first, second, self)
-        return out if self.bias is None else out + self.bias
+        return torch.cat([first for first, _, _ in adapters]), torch.block_diag(*blocks)
+
+    def apart(self, grad_first: Tensor, grad_second: Tensor) -> list[Tensor]:
+        """Gradients of the adapters from those of the joint ones."""
+        grads = []
+        column = row = 0
+        for size, adapter in zip(self.sizes, self.adapters, strict=True):
+            if adapter:
+                ranks = slice(column, column + len(adapter[0]))
+                grads += [grad_first[ranks], grad_second[row : row + size, ranks] * adapter[2]]
+                column = ranks.stop
+            row += size
+        return grads
 
 
 def _adapter(module: torch.nn.Module) -> tuple[Tensor, Tensor, float] | None:
@@ -83,29 +98,30 @@ def _adapter(module: torch.nn.Module) -> tuple[Tensor, Tensor, float] | None:
 
 
 class _Adapted(torch.autograd.Function):
-    """x @ weightᵀ + (x @ aᵀ) @ bᵀ. x: [tokens, in], weight: [out, in], a: [ranks, in], b: [out, ranks]."""
+    """x @ weightᵀ + (x @ firstᵀ) @ secondᵀ, where x is [tokens, in] and weight [out, in]; see Projection.joint."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, projection: Projection) -> Tensor:
+    def forward(ctx: Any, x: Tensor, projection: Projection, *trained: Tensor) -> Tensor:
         weight = projection.dense(x.dtype)
         ctx.projection = projection
-        ctx.adapted = len(a) > 0
+        ctx.adapted = bool(trained)
         if not ctx.adapted:
             return x @ weight.t()
-        inner = x @ a.t()
-        ctx.save_for_backward(x, inner, a, b)
-        return (inner @ b.t()).addmm_(x, weight.t())
+        first, second = projection.joint()
+        inner = x @ first.t()
+        ctx.save_for_backward(x, inner, first, second)
+        return (inner @ second.t()).addmm_(x, weight.t())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         grad = grads[0].contiguous()
         weight = ctx.projection.dense(grad.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.adapted:
-            return None if weight is None else grad @ weight, None, None, None
-        x, inner, a, b = ctx.saved_tensors
-        through = grad @ b
-        grad_x = None if weight is None else (through @ a).addmm_(grad, weight)
-        return grad_x, through.t() @ x, grad.t() @ inner, None
+            return None if weight is None else grad @ weight, None
+        x, inner, first, second = ctx.saved_tensors
+        through = grad @ second
+        grad_x = None if weight is None else (through @ first).addmm_(grad, weight)
+        return grad_x, None, *ctx.projection.apart(through.t() @ x, grad.t() @ inner)
 
 
 class Packed(NamedTuple):
@@ -149,8 +165,7 @@ class Layer:
         hidden, x = add_norm(hidden, delta, self.norms[0], self.epsilon)
         query, key, _ = (size // self.size for size in self.qkv.sizes)
         qkv = packed.prefixes.spread(self.qkv(x))
-        parts = rotate(qkv, packed.cos, packed.sin, (query, key), self.size)
-        mixed = segments_attended(*parts, packed.segments).flatten(1)
+        mixed = attended(qkv, packed.cos, packed.sin, (query, key), self.size, packed.segments)
         if last:
             mixed = mixed.index_select(0, packed.kept)
             hidden = hidden.index_select(0, packed.prefixes.nodes[packed.kept])
@@ -177,6 +192,7 @@ class Trunk:
         self.head: Tensor = inner.get_output_embeddings().weight.detach()
         self.layers = [Layer(layer, self.epsilon) for layer in self.body.layers]
         self.checkpointed = False
+        compiled(self.head.device.type)  # now, and not in the first step
 
     @staticmethod
     def fits(model: torch.nn.Module, longest: int) -> bool:
