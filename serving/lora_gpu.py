@@ -8,11 +8,14 @@ second. What this does not know (quantised weights, sharded adapters, odd widths
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SWITCH = "COPYDESK_GPU_LORA"  # set to "joined"; not the default until a whole engine has run so on a GPU
 PARTS = 3  # projections in one weight, at most: query, key and value
 LEAST_RANK = 16  # that tensor cores take
 COLUMNS = 64  # of the output, at least, that one program of the kernel computes
@@ -23,20 +26,35 @@ def register() -> None:
     from vllm import envs
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cuda() or envs.VLLM_LORA_ENABLE_DUAL_STREAM:
-        return
+    wanted = os.environ.get(SWITCH) == "joined"
+    if wanted and current_platform.is_cuda() and not envs.VLLM_LORA_ENABLE_DUAL_STREAM:
+        teach_vllm()
+
+
+def teach_vllm() -> None:
     from vllm.config import get_current_vllm_config
     from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
     from vllm.lora.layers.column_parallel_linear import MergedColumnParallelLinearWithLoRA
-    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers import linear
     from vllm.utils.torch_utils import direct_register_custom_op
 
     from serving.lora_kernel import adapted, adapted_shape
 
+    layers = (BaseLinearLayerWithLoRA, MergedColumnParallelLinearWithLoRA)
+    bases = (linear.ColumnParallelLinear, linear.RowParallelLinear, linear.ReplicatedLinear)
+
+    def known(layer: Any) -> bool:
+        """Whether neither the layer nor its base computes in a way of its own, as sharded and some fused ones do."""
+        return (
+            any(type(layer).apply is other.apply for other in layers)
+            and any(type(layer.base_layer).forward is other.forward for other in bases)
+            and isinstance(layer.base_layer.quant_method, linear.UnquantizedLinearMethod)
+        )
+
     direct_register_custom_op("copydesk_adapted", adapted, fake_impl=adapted_shape)
-    leave_room(UnquantizedLinearMethod, lambda: get_current_vllm_config().lora_config)
-    for layer in (BaseLinearLayerWithLoRA, MergedColumnParallelLinearWithLoRA):
-        teach_layer(layer, UnquantizedLinearMethod, BaseLinearLayerWithLoRA.apply)
+    leave_room(linear.UnquantizedLinearMethod, lambda: get_current_vllm_config().lora_config)
+    for layer in layers:
+        teach_layer(layer, known)
 
 
 def leave_room(method: Any, lora_config: Any) -> None:
@@ -61,41 +79,35 @@ def leave_room(method: Any, lora_config: Any) -> None:
     method.create_weights = create_weights
 
 
-def teach_layer(layer: Any, unquantised: type, apply: Any) -> None:
+def teach_layer(layer: Any, known: Callable[[Any], bool]) -> None:
     """Let the class keep its adapters beneath its weight, where it can, and compute with both at once."""
     import torch
 
-    if "create_lora_weights" in vars(layer):
-        create = layer.create_lora_weights
+    create, apply = layer.create_lora_weights, layer.apply
 
-        def create_lora_weights(self: Any, *arguments: Any, **options: Any) -> None:
-            create(self, *arguments, **options)
-            method = self.base_layer.quant_method
-            if isinstance(method, unquantised) and type(self).apply is apply and fits(self):
-                join(self)
+    def create_lora_weights(self: Any, *arguments: Any, **options: Any) -> None:
+        create(self, *arguments, **options)
+        if known(self) and fits(self):
+            join(self)
 
-        layer.create_lora_weights = create_lora_weights
-    if "_apply_sync" in vars(layer):
-        sync = layer._apply_sync
+    def apply_joined(self: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not hasattr(self, "joined"):
+            plain: Tensor = apply(self, x, bias)
+            return plain
+        rows = x.flatten(0, -2)
+        meta = self.punica_wrapper.token_mapping_meta
+        out: Tensor = torch.ops.vllm.copydesk_adapted(
+            rows,
+            self.joined,
+            self.joined_bias if bias is not None else None,
+            self.second,
+            list(self.output_slices),
+            meta.token_lora_mapping[: rows.shape[0]],
+            meta.no_lora_flag_cpu,
+        )
+        return out.view(*x.shape[:-1], out.shape[1])
 
-        def apply_sync(self: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
-            if not hasattr(self, "joined"):
-                plain: Tensor = sync(self, x, bias)
-                return plain
-            rows = x.flatten(0, -2)
-            meta = self.punica_wrapper.token_mapping_meta
-            out: Tensor = torch.ops.vllm.copydesk_adapted(
-                rows,
-                self.joined,
-                self.joined_bias if bias is not None else None,
-                self.second,
-                list(self.output_slices),
-                meta.token_lora_mapping[: rows.shape[0]],
-                meta.no_lora_flag_cpu,
-            )
-            return out.view(*x.shape[:-1], out.shape[1])
-
-        layer._apply_sync = apply_sync
+    layer.create_lora_weights, layer.apply = create_lora_weights, apply_joined
 
 
 def fits(layer: Any) -> bool:

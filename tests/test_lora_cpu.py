@@ -11,7 +11,7 @@ from vllm.lora.ops.torch_ops import lora_ops as original
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
-from serving import lora_ops
+from serving import lora_cpu
 
 ORIGINAL = {name: getattr(original, name) for name in ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")}
 
@@ -35,7 +35,7 @@ def test_every_function_gives_what_vllms_gives(slots: tuple[int, ...], dims: int
         expected = torch.randn(out)
         found = expected.clone()
         ORIGINAL[name](*arguments, expected, indices, *more)
-        getattr(lora_ops, name)(*arguments, found, indices, *more)
+        getattr(lora_cpu, name)(*arguments, found, indices, *more)
         torch.testing.assert_close(found, expected, msg=name)
 
 
@@ -43,14 +43,14 @@ def test_a_token_without_an_adapter_is_left_as_the_base_model_has_it() -> None:
     indices = torch.tensor([0, -1, 0])
     before = torch.randn(3, 6)
     after = before.clone()
-    lora_ops.bgmv_expand(torch.randn(3, 4), torch.randn(2, 6, 4), after, indices)
+    lora_cpu.bgmv_expand(torch.randn(3, 4), torch.randn(2, 6, 4), after, indices)
     assert torch.equal(after[1], before[1])
     assert not torch.equal(after[0], before[0])
 
 
 @pytest.mark.parametrize(("indices", "slot"), [((1, 1), 1), ((-1, -1), -1), ((0, 1), -2), ((-1, 0), -2), ((), -2)])
 def test_a_batch_with_one_adapter_is_known(indices: tuple[int, ...], slot: int) -> None:
-    assert lora_ops.single_slot(torch.tensor(indices, dtype=torch.long)) == slot
+    assert lora_cpu.single_slot(torch.tensor(indices, dtype=torch.long)) == slot
 
 
 class Wrapper:
@@ -91,8 +91,8 @@ class Layer:
         return self._apply_sync(x).double()
 
 
-lora_ops.teach_wrapper(Wrapper)
-lora_ops.teach_layer(Layer)
+lora_cpu.teach_wrapper(Wrapper)
+lora_cpu.teach_layer(Layer)
 
 
 @pytest.fixture(params=["as this processor does", "as one with AMX does"])
@@ -138,5 +138,5 @@ def test_a_slots_next_adapter_takes_the_place_of_the_one_before() -> None:
 def test_where_memory_is_short_an_adapter_is_served_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = Layer(torch.randn(48, 64, dtype=torch.bfloat16), slots=1, rank=8, sizes=(48,))
     layer.fill(0)
-    monkeypatch.setattr(lora_ops, "RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr(lora_cpu, "RESERVE_BYTES", 1 << 60)
     assert (layer.answer(torch.randn(2, 64, dtype=torch.bfloat16), 0, 0) == 100).all()
