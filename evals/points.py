@@ -33,15 +33,14 @@ _DENIED_AFTER = {
 
 
 def says(comparable: str, point: Sequence[str], language: str) -> bool:
-    """Whether a text, comparable already, has any phrasing of the point."""
-    return any(_says(comparable, phrase, language) for phrase in point)
-
-
-def _says(comparable: str, phrase: str, language: str) -> bool:
-    if _stands(comparable, reading.plain(phrase), language):
+    """Whether a text, comparable already, has any phrasing of the point, or the words of one in other forms."""
+    if any(_stands(comparable, reading.plain(phrase), language) for phrase in point):
         return True
-    text, known = (_in_digits(words, language) for words in (comparable, reading.plain(phrase)))
-    return _stands(text, known, language) or (language == "en" and wordings.has(text, known, _denied))
+    text = _in_digits(comparable, language)
+    phrases = [_in_digits(reading.plain(phrase), language) for phrase in point]
+    return any(_stands(text, phrase, language) for phrase in phrases) or (
+        language == "en" and any(wordings.has(text, phrase, _denied) for phrase in phrases)
+    )
 
 
 _in_digits = lru_cache(maxsize=4096)(numbers.in_digits)
