@@ -351,7 +351,9 @@ def arguments(model: str, socket: Path) -> list[str]:
         "--uds": str(socket),
         "--max-model-len": str(MAX_MODEL_LEN),
         "--max-lora-rank": str(MAX_LORA_RANK),
-        "--max-loras": "2",
+        # Adapters that a batch may mix: live and candidate. On a GPU one more costs some thousandths: there also those
+        # whose drafts are under way while others become live; without a place, a request waits for them to end.
+        "--max-loras": "2" if has_cpu_build() else "4",
         "--max-cpu-loras": "8",
         "--max-num-seqs": "32" if has_cpu_build() else "256",
         "--shutdown-timeout": str(DRAIN_S),

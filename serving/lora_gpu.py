@@ -8,14 +8,12 @@ second. What this does not know (quantised weights, sharded adapters, odd widths
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SWITCH = "COPYDESK_GPU_LORA"  # set to "joined"; not the default until a whole engine has run so on a GPU
 PARTS = 3  # projections in one weight, at most: query, key and value
 LEAST_RANK = 16  # that tensor cores take
 COLUMNS = 64  # of the output, at least, that one program of the kernel computes
@@ -26,8 +24,7 @@ def register() -> None:
     from vllm import envs
     from vllm.platforms import current_platform
 
-    wanted = os.environ.get(SWITCH) == "joined"
-    if wanted and current_platform.is_cuda() and not envs.VLLM_LORA_ENABLE_DUAL_STREAM:
+    if current_platform.is_cuda() and not envs.VLLM_LORA_ENABLE_DUAL_STREAM:
         teach_vllm()
 
 
