@@ -143,7 +143,7 @@ def score(text: str, task: Task) -> Score:
     for kind, check in _CHECKS.items():
         reason = check(given, task)
         if reason is not None:
-            results.append(CheckResult(kind, not reason, kind in PRIMARY, reason))
+            results.append(CheckResult(kind, False, kind in PRIMARY, reason) if reason else _PASSED[kind])
         if kind == "answer" and reason:
             break  # with no answer, the other reasons would only repeat it
     if any(check.primary and not check.passed for check in results):
@@ -220,8 +220,7 @@ def language(text: _Text, task: Task) -> str | None:
     if task.language == "zh":
         other = reading.letters(text.raw) - han - sum(map(len, words))
         return _say(task, "language") if han == 0 or han < len(words) or other > han / 4 else ""
-    latin = reading.letters("".join(words))
-    if latin < 0.9 * reading.letters(text.raw):
+    if not text.raw.isascii() and reading.letters("".join(words)) < 0.9 * reading.letters(text.raw):
         return _say(task, "language")
     english = sum(word in ENGLISH for word in words)
     foreign = len(words) >= FEW_WORDS and sum(word in FOREIGN for word in words) > english
@@ -339,3 +338,4 @@ _CHECKS: dict[str, Callable[[_Text, Task], str | None]] = {
     "call_to_action": call_to_action,
     "format": format,
 }
+_PASSED = {kind: CheckResult(kind, True, kind in PRIMARY, "") for kind in _CHECKS}

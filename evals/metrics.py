@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import combinations
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -22,7 +23,7 @@ from evals.overlap import (
     ROUGE,
     Grams,
     Overlap,
-    chrf_row,
+    chrf_rows,
     overlap,
     read,
     self_matches,
@@ -103,9 +104,21 @@ def human_ceiling(references: Sequence[Sequence[str]]) -> dict[str, float] | Non
 
 def chrf(text: str, other: str) -> float:
     """Similarity of two texts by character n-grams; needs no tokens, so it reads every language."""
-    if not text.strip() or not other.strip():
-        return float(text.strip() == other.strip())
-    return float(min(1.0, PAIR_CHRF._compute_f_score(chrf_row(read(text), read(other))) / 100))
+    return chrf_of_pairs((text, other))[0]
+
+
+def chrf_of_pairs(texts: Sequence[str]) -> list[float]:
+    """That of each two texts, as itertools.combinations orders them."""
+    if len(texts) < 2:
+        return []
+    blank = [not text.strip() for text in texts]
+    rows = chrf_rows([read(text) for text in texts])
+    return [
+        float(blank[one] and blank[two])
+        if blank[one] or blank[two]
+        else float(min(1.0, PAIR_CHRF._compute_f_score(row) / 100))
+        for (one, two), row in zip(combinations(range(len(texts)), 2), rows, strict=True)
+    ]
 
 
 def distinct(texts: Iterable[str], n: int) -> float:
@@ -156,11 +169,11 @@ class Memory:
     def __init__(self, outputs: Iterable[str]) -> None:
         self._grams = {gram for output in outputs for gram in _ngrams(tokens(output), MEMORISED_RUN)}
 
-    def run(self, text: str) -> list[str]:
-        """The longest stretch of which every 13 words or Han characters stand in a training output; [] without one."""
+    def run(self, text: str) -> tuple[str, ...]:
+        """The longest stretch of which every 13 words or Han characters stand in a training output; () without one."""
         words = tokens(text)
         best = start = 0
-        run: list[str] = []
+        run: tuple[str, ...] = ()
         for place, gram in enumerate(_ngrams(words, MEMORISED_RUN)):
             if gram not in self._grams:
                 start = place + 1

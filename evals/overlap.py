@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import combinations
 
 import numpy as np
 import regex
@@ -76,7 +77,12 @@ class Grams:
         return Grams(self.ids[own], self.counts[own], self.orders[own], self.sizes[:orders])
 
     def by_order(self, counts: np.ndarray) -> list[int]:
-        return [int(count) for count in np.bincount(self.orders, counts, len(self.sizes))]
+        return _by_order(self.orders, counts, len(self.sizes))
+
+
+def _by_order(orders: np.ndarray, counts: np.ndarray, number: int) -> list[int]:
+    """The sum of the counts of each order."""
+    return [int(count) for count in np.bincount(orders, counts, number)]
 
 
 def grams(*kinds: tuple[np.ndarray, int]) -> Grams:
@@ -109,7 +115,7 @@ class Reading:
         self.text = text
 
     @cached_property
-    def tokens(self) -> list[str]:
+    def tokens(self) -> tuple[str, ...]:
         """For ROUGE."""
         return tokens(self.text)
 
@@ -187,10 +193,20 @@ def _chrf_row(mine: Grams, theirs: Grams, both: Sequence[int]) -> list[int]:
     return _row(mine.sizes[_CHARACTERS], theirs.sizes[_CHARACTERS], both[_CHARACTERS])
 
 
-def chrf_row(own: Reading, other: Reading) -> list[int]:
-    """sacrebleu's row of two texts: own n-grams, the other's, and those that both have, for each order."""
-    mine, theirs = own.characters, other.characters
-    return _row(mine.sizes, theirs.sizes, mine.by_order(mine.shared(theirs)))
+def chrf_rows(texts: Sequence[Reading]) -> list[list[int]]:
+    """sacrebleu's row of each two texts, as itertools.combinations orders them: own n-grams, the other's, and those
+    that both have, for each order."""
+    own = [text.characters for text in texts]
+    ids, places = np.unique(np.concatenate([one.ids for one in own]), return_inverse=True)
+    orders = (ids & _ORDER_MASK).astype(np.int64)
+    counts = np.zeros((len(own), len(ids)), np.int64)
+    counts[np.repeat(np.arange(len(own)), [len(one.ids) for one in own]), places] = np.concatenate(
+        [one.counts for one in own]
+    )
+    return [
+        _row(own[one].sizes, own[two].sizes, _by_order(orders, np.minimum(counts[one], counts[two]), CHRF_ORDER))
+        for one, two in combinations(range(len(own)), 2)
+    ]
 
 
 def _row(mine: Sequence[int], theirs: Sequence[int], both: Sequence[int]) -> list[int]:

@@ -47,7 +47,7 @@ _in_digits = lru_cache(maxsize=4096)(numbers.in_digits)
 
 
 def _stands(text: str, phrase: str, language: str) -> bool:
-    return any(
+    return phrase in text and any(
         not numbers.cut(text, start, start + len(phrase)) and not _denied(text, start, start + len(phrase), language)
         for start in reading.places(text, phrase, inflected=True)
     )

@@ -6,12 +6,11 @@ A sample meets its brief when it is excellent or acceptable: every primary requi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from math import comb
 from statistics import fmean, pstdev
 
 from evals.checks import Score
-from evals.metrics import chrf
+from evals.metrics import chrf_of_pairs
 from evals.statistics import bootstrap_share
 from evals.suite import Item
 from serving.card import BriefStability, Estimate
@@ -27,7 +26,7 @@ def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -
         texts: the samples, in any order.
         scores: what the checks say of each.
     """
-    similar = [chrf(one, other) for one, other in combinations(texts, 2)] or [1.0]
+    similar = chrf_of_pairs(texts) or [1.0]
     lengths = [length_of(text, item.task.language) for text in texts]
     met = sum(score.meets for score in scores)
     return BriefStability(

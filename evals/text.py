@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
 import regex
 
-from serving.prompt import HAN
+from serving.prompt import han as han
 
 _SAME = str.maketrans(
     {
@@ -19,6 +20,7 @@ _SAME = str.maketrans(
     }
 )
 _LATIN_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’\-]*")
+_ASCII_WORD, _ASCII_TOKEN = re.compile(r"[A-Za-z][A-Za-z'\-]*"), re.compile(r"[a-z0-9]+")  # what they are of ASCII
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 _GRAPHEME = regex.compile(r"\X")
 # Text symbols such as ™ and © are pictographs only when U+FE0F asks for it.
@@ -26,13 +28,13 @@ _EMOJI = regex.compile(
     r"\p{Emoji_Presentation}|\p{Extended_Pictographic}\ufe0f|[0-9#*]\ufe0f?\u20e3"
     r"|(?=\p{Extended_Pictographic})[\u2600-\u27bf]"
 )
-_RUN = regex.compile(r"[0-9#*]?[^\x00-\x7f]+")  # where emoji may stand
+_RUN = re.compile(r"[0-9#*]?[^\x00-\x7f、。\u3400-\u9fff\uff00-\uffef]+")  # where emoji may stand
 # A hyphen, an asterisk or a number with a point may also begin a line of prose, if no space or Han character follows.
 _BULLET = regex.compile(
     r"^\s*(?:(?:[-*–—]|\d{1,2}[.)])(?:\s+|(?=\p{Han}))|(?:[•·●▪◦‣➤►★☆✓✔✅☑]\ufe0f?|\d{1,2}[、．）]|[①-⑳]"
     r"|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*)"
 )
-_SENTENCE_END = regex.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
 _HASHTAG = regex.compile(r"(?<![\p{L}\p{N}])[#＃]\p{L}[\p{L}\p{N}_]*[#＃]?")
 TAIL = 160  # characters that hold most last sentences whole
 ENDINGS = ("", "s", "es", "d", "ed", "ing")
@@ -49,13 +51,12 @@ def comparable(text: str) -> str:
     return " ".join(folded.split())
 
 
-def tokens(text: str) -> list[str]:
+@lru_cache(maxsize=4096)  # checks and metrics each read a card's texts
+def tokens(text: str) -> tuple[str, ...]:
     """Runs of Latin letters and digits, and single Han characters."""
-    return [str(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
-
-
-def han(text: str) -> int:
-    return 0 if text.isascii() else len(HAN.findall(text))
+    if text.isascii():
+        return tuple(_ASCII_TOKEN.findall(text.lower()))
+    return tuple(_TOKEN.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def kana(text: str) -> int:
@@ -63,6 +64,8 @@ def kana(text: str) -> int:
 
 
 def latin_words(text: str) -> list[str]:
+    if text.isascii():
+        return _ASCII_WORD.findall(text)
     return [str(word) for word in _LATIN_WORD.findall(text)]
 
 

@@ -4,41 +4,62 @@ from __future__ import annotations
 
 import re
 
-_MARKUP = (
-    r"<\|[^|]*\|>|</?[a-z]+>|```|\[/?inst\]|^\s*[{\[]\s*\"|\[(?:insert|link|your|name|brand|product|url|add)\b[^\]]*\]"
-)
-_PATTERNS = {
+# At the start of a line.
+_OPENERS = {
     "en": (
-        r"^(?:sure|certainly|of course|absolutely|okay|ok)\b[!,.:]",
-        r"^(?:here(?:'s| is| are)|below is|this is) [^\n.]{0,80}:\s*$",
-        r"^here(?:'s| is| are) (?:the|your|a|an|my|some) (?:\w+ ){0,3}(?:copy|draft|text|version|description)\b",
-        r"^(?:version|option|draft|copy|product copy|product|title|subject|headline|assistant|user|answer|response)"
+        r"(?:sure|certainly|of course|absolutely|okay|ok)\b[!,.:]",
+        r"(?:here(?:'s| is| are)|below is|this is) [^\n.]{0,80}:\s*$",
+        r"here(?:'s| is| are) (?:the|your|a|an|my|some) (?:\w+ ){0,3}(?:copy|draft|text|version|description)\b",
+        r"(?:version|option|draft|copy|product copy|product|title|subject|headline|assistant|user|answer|response)"
         r"(?: \d+)?:",
-        r"^(?:audience|selling points|tone|length|format|emoji|call to action|avoid):",
-        r"\blet me know (?:if|what|whether|how)\b",
-        r"\bfeel free to (?:ask|adjust|modify|edit|change|let me|request)\b",
-        r"\b(?:i hope|hope) (?:this|that|you) (?:helps|meets|works|like|find)\b",
-        r"\bwould you like me to\b|\bas an ai\b|\bi(?:'m| am) sorry, but i (?:can't|cannot|am unable)\b",
-        r"\bplease note (?:that )?(?:this|the above)\b",
+        r"(?:audience|selling points|tone|length|format|emoji|call to action|avoid):",
     ),
     "zh": (
-        r"^(?:好的|当然可以|当然|没问题)[，,！!。:：]",
-        r"^(?:以下|下面|这)(?:是|为)[^\n。]{0,30}(?:文案|版本|草稿|内容)[^\n。]{0,6}(?:[:：]|$)",
-        r"^(?:文案|产品文案|标题|版本|方案|产品|助手)(?:[一二三四五\d])?[:：]",
-        r"^(?:受众|卖点|语气|长度|格式|表情|行动号召|避免)[:：]",
-        r"如(?:果|有)?(?:您|你)?(?:还有|有|需要?)[^\n。]{0,14}(?:修改|调整|告诉我(?!们)|联系我(?!们))",
-        r"希望(?:您|你)(?:喜欢|满意)[，,。！!][^\n]{0,10}(?:修改|意见|建议)|希望(?:这|以上)[^\n。]{0,8}对(?:您|你)有",
-        r"作为(?:一个|一名)?(?:ai|人工智能)|(?:抱歉|对不起)，我(?:不能|无法)",
+        r"(?:好的|当然可以|当然|没问题)[，,！!。:：]",
+        r"(?:以下|下面|这)(?:是|为)[^\n。]{0,30}(?:文案|版本|草稿|内容)[^\n。]{0,6}(?:[:：]|$)",
+        r"(?:文案|产品文案|标题|版本|方案|产品|助手)(?:[一二三四五\d])?[:：]",
+        r"(?:受众|卖点|语气|长度|格式|表情|行动号召|避免)[:：]",
     ),
 }
-_RULES = {
-    language: re.compile("|".join(f"(?:{part})" for part in (*parts, _MARKUP)), re.IGNORECASE | re.MULTILINE)
-    for language, parts in _PATTERNS.items()
+# Anywhere, by what the text must hold for a rule to be worth a search: most texts hold none of it.
+_MARKUP = {
+    "<": r"<\|[^|]*\|>|</?[a-z]+>",
+    "```": r"```",
+    "[": r"\[/?inst\]|^\s*\[\s*\"|\[(?:insert|link|your|name|brand|product|url|add)\b[^\]]*\]",
+    "{": r"^\s*{\s*\"",
 }
-_QUOTES = str.maketrans("‘’", "''")
+_INSIDE = {
+    "en": {
+        "let me know": r"\blet me know (?:if|what|whether|how)\b",
+        "feel free to": r"\bfeel free to (?:ask|adjust|modify|edit|change|let me|request)\b",
+        "hope": r"\b(?:i hope|hope) (?:this|that|you) (?:helps|meets|works|like|find)\b",
+        "would you like me to": r"\bwould you like me to\b",
+        "as an ai": r"\bas an ai\b",
+        "sorry, but i": r"\bi(?:'m| am) sorry, but i (?:can't|cannot|am unable)\b",
+        "please note": r"\bplease note (?:that )?(?:this|the above)\b",
+    },
+    "zh": {
+        "如": r"如(?:果|有)?(?:您|你)?(?:还有|有|需要?)[^\n。]{0,14}(?:修改|调整|告诉我(?!们)|联系我(?!们))",
+        "希望": r"希望(?:您|你)(?:喜欢|满意)[，,。！!][^\n]{0,10}(?:修改|意见|建议)",
+        "对": r"希望(?:这|以上)[^\n。]{0,8}对(?:您|你)有",
+        "作为": r"作为(?:一个|一名)?(?:ai|人工智能)",
+        "，我": r"(?:抱歉|对不起)，我(?:不能|无法)",
+    },
+}
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_OPENS = {language: re.compile("|".join(parts), _FLAGS) for language, parts in _OPENERS.items()}
+_RULES = {
+    language: [(cue, re.compile(rule, _FLAGS)) for cue, rule in (*rules.items(), *_MARKUP.items())]
+    for language, rules in _INSIDE.items()
+}
 
 
 def wrapping(text: str, language: str) -> str:
     """The first words that are not copy but about it; "" where the text is copy alone."""
-    found = _RULES[language].search(text.translate(_QUOTES))
-    return found[0].strip() if found else ""
+    text = text.replace("‘", "'").replace("’", "'")
+    lower = text.lower()
+    starts = [0, *(end + 1 for end, character in enumerate(text) if character == "\n")]
+    found = [_OPENS[language].match(text, start) for start in starts]
+    found += [rule.search(text) for cue, rule in _RULES[language] if cue in lower]
+    first = min(filter(None, found), key=re.Match.start, default=None)
+    return first[0].strip() if first else ""

@@ -9,7 +9,7 @@ import regex
 
 from serving.records import Requirements, Task
 
-HAN = regex.compile(r"\p{Han}")
+_NOT_HAN = regex.compile(r"\P{Han}+")
 SYSTEM = {
     "en": "You write product copy. Follow every line of the brief. Answer with the copy only.",
     "zh": "你是产品文案。逐条满足要求，只输出文案。",
@@ -19,8 +19,13 @@ SYSTEM = {
 def length_of(text: str, language: str) -> int:
     """As briefs ask for it: words for English (those with a letter or digit), Han characters for Chinese."""
     if language == "zh":
-        return len(HAN.findall(unicodedata.normalize("NFKC", text)))
+        return han(unicodedata.normalize("NFKC", text))
     return sum(word[0].isalnum() or any(map(str.isalnum, word)) for word in text.split())
+
+
+def han(text: str) -> int:
+    """Han characters."""
+    return 0 if text.isascii() else len(_NOT_HAN.sub("", text))
 
 
 def messages(instruction: str, input: str = "", language: str = "en") -> list[dict[str, str]]:

@@ -149,7 +149,7 @@ def test_memorised_text_is_recognised_by_thirteen_words() -> None:
     assert not memory.holds("two three four five six seven eight nine ten eleven twelve thirteen but no further")
     copied = memory.run("zero. two three four five six seven eight nine ten eleven twelve thirteen fourteen x")
     assert (len(copied), copied[0], copied[-1]) == (13, "two", "fourteen")
-    assert memory.run("two three four") == metrics.Memory([]).run("anything") == []
+    assert memory.run("two three four") == metrics.Memory([]).run("anything") == ()
 
 
 def test_variety_counts_different_ngrams() -> None:
