@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from bot_world import ACK_S
 
 from bot.approvals import APPROVE_VIEW
 from bot.blocks import CORRECT, FEEDBACK
@@ -74,7 +75,7 @@ async def test_a_teams_correction_becomes_the_version_that_writes_the_next_draft
     base_model: Path, tmp_path: Path
 ) -> None:
     ready, stop = asyncio.Event(), asyncio.Event()
-    async with Sandbox() as sandbox, People(sandbox.url) as people:
+    async with Sandbox(ack_seconds=ACK_S) as sandbox, People(sandbox.url) as people:
         settings = Settings(
             _env_file=None,
             copydesk_home=tmp_path,
