@@ -24,6 +24,7 @@ from serving.client import EngineUnavailable, ModelClient, Sampling
 from serving.handover import Away, Memory, away_for
 from serving.life import Life, prove
 from serving.model import base_model_path
+from serving.processor import has_bf16
 from serving.prompt import messages
 from serving.records import CopydeskError, Version
 from serving.registry import check
@@ -360,7 +361,7 @@ def arguments(model: str, socket: Path) -> list[str]:
     }
     flags = ["--enable-lora", "--disable-uvicorn-access-log"]
     if has_cpu_build():
-        options |= {"--dtype": "bfloat16", "--max-num-batched-tokens": "4096"}
+        options |= {"--dtype": "bfloat16" if has_bf16() else "float32", "--max-num-batched-tokens": "4096"}
         # A seeded request whose prompt is prefilled in parts ends the CPU engine, and everybody's requests with it.
         flags += ["--no-enable-chunked-prefill"]
     return [word for pair in options.items() for word in pair] + flags

@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 import psutil
 
+from serving.processor import has_bf16
+
 log = logging.getLogger(__name__)
 
 Mode = Literal["together", "sleep", "stop"]
 
 GB = 10**9
-BF16 = 2  # bytes
+BF16, FP32 = 2, 4  # bytes
 MARGIN = 0.92  # of a memory; allocators, and whoever else is there, need room
 MOST = 0.9  # of a GPU that the engine takes where it may
 SEATS = 8  # drafts of full length whose keys and values a GPU must at least hold
@@ -141,15 +143,17 @@ def _needs_of_shape(config: dict[str, Any], weights: int, limits: Limits, *, gpu
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or hidden // heads
     query, keys = heads * size, (config.get("num_key_value_heads") or heads) * size
+    number = BF16 if gpu or has_bf16() else FP32
+    weights = weights * number // BF16
     if gpu:
         engine = weights + 2 * keys * layers * BF16 * SEATS * limits.tokens + GPU_PROCESS
     else:
         engine = CPU_COPIES * weights + limits.cpu_cache + CPU_PROCESS
     adapter = limits.rank * layers * (2 * (hidden + query) + 2 * (hidden + keys) + 3 * (hidden + inner))
     # Of a token, as trainer.plan counts them for an adapter on all linear layers.
-    activations = layers * (4 * hidden + 2 * query + 2 * keys + 3 * inner) * BF16
-    head = 3 * HEAD_ROWS * config["vocab_size"] * BF16
+    activations = layers * (4 * hidden + 2 * query + 2 * keys + 3 * inner) * number
     tokens = ROUND_TOKENS["gpu" if gpu else "cpu"]
+    head = 3 * min(HEAD_ROWS, tokens) * config["vocab_size"] * number
     round = weights + adapter * OPTIMISER_BYTES + activations * tokens + head + ROUND_PROCESS
     return Needs(weights, engine, round)
 

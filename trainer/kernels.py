@@ -90,6 +90,12 @@ def loss_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return loss, gradient.to(logits.dtype)
 
 
+def prepare(x: Tensor) -> None:
+    """Compile what tensors like this one need, where that takes time."""
+    if own := _kernels(x, "prepare"):
+        own(x.dtype)
+
+
 def _kernels(x: Tensor, name: str) -> Any:
     """The function of this name for where a tensor lies; None where there is none."""
     return getattr(compiled(x.device.type), name, None) if x.is_cuda or x.dtype in TYPES else None

@@ -13,13 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer import loops
 from trainer.attention import LONGEST, Segments
-
-# Code that Numba reads from its files computes other last bits than code that it has just compiled, and a round that is
-# taken up again must end in the same bytes: so another process compiles, once on a machine, in some 20 seconds.
-subprocess.run([sys.executable, "-c", "import trainer.loops"], check=False)
-
-from trainer import loops  # noqa: E402
 
 ALIKE = 0.75  # of the longest segment's length, from which on others are padded to it
 
@@ -155,9 +150,20 @@ class _Attended(torch.autograd.Function):
         return out, None, None, None, None, None
 
 
-def _run(kernel: Callable[..., None], *arguments: Any) -> None:
+def _run(kernel: Callable[..., None], first: Tensor, *others: Any) -> None:
+    prepare(first.dtype)
     numba.set_num_threads(_threads(torch.get_num_threads()))
-    kernel(*(_array(given) if isinstance(given, Tensor) else given for given in arguments))
+    kernel(*(_array(given) if isinstance(given, Tensor) else given for given in (first, *others)))
+
+
+@cache
+def prepare(dtype: torch.dtype) -> None:
+    """Compile the loops for a type, once on a machine and in some 20 seconds."""
+    stored = "bf16" if dtype is torch.bfloat16 else "fp32"
+    # Code that Numba reads from its files computes other last bits than code that it has just compiled, and a round
+    # that is taken up again must end in the same bytes: so another process compiles.
+    subprocess.run([sys.executable, "-c", f"from trainer import loops; loops.prepare({stored!r})"], check=False)
+    loops.prepare(stored)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The loops of trainer.kernels_cpu, compiled by Numba for bf16 when this is imported, for fp32 at the first use.
+"""The loops of trainer.kernels_cpu, compiled by Numba for bf16 or fp32 when `prepare` is told which.
 
 NumPy knows no bf16: its numbers come as their 16 bits, the upper half of an fp32, and are computed with as fp32.
 Threads take rows, and no two threads add to one number: what comes out does not depend on how many there are.
@@ -14,7 +14,20 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 # What a signature's letters stand for; a number after one is an array's dimensions, x what is stored.
-LETTERS = {"x": types.uint16, "f": types.float32, "i": types.int64, "b": types.boolean}
+LETTERS = {"f": types.float32, "i": types.int64, "b": types.boolean}
+STORED = {"bf16": types.uint16, "fp32": types.float32}
+_KERNELS: list[tuple[Any, str]] = []  # and their signatures
+
+
+def prepare(stored: str) -> None:
+    """Compile all loops for one of STORED, or read what another process compiled."""
+    letters = LETTERS | {"x": STORED[stored]}
+    for made, signature in _KERNELS:
+        made.compile(tuple(_type(letters[word[0]], word[1:]) for word in signature.split()))
+
+
+def _type(number: Any, dimensions: str) -> Any:
+    return types.Array(number, int(dimensions), "C") if dimensions else number
 
 
 def kernel(signature: str) -> Callable[[Callable[..., None]], Any]:
@@ -24,14 +37,10 @@ def kernel(signature: str) -> Callable[[Callable[..., None]], Any]:
             made = njit(cache=True, **options)(function)
         except RuntimeError:  # there is no folder to keep the compiled code in
             made = njit(**options)(function)
-        made.compile(tuple(_type(word) for word in signature.split()))
+        _KERNELS.append((made, signature))
         return made
 
     return compiled
-
-
-def _type(word: str) -> Any:
-    return types.Array(LETTERS[word[0]], int(word[1]), "C") if word[1:] else LETTERS[word]
 
 
 def wide(x):

@@ -30,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from serving.processor import has_bf16
 from serving.records import CopydeskError
 from trainer.attention import SEGMENTS
 from trainer.checkpoint import Checkpoints, Moment
@@ -148,8 +149,8 @@ def packing(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> dict[st
 
 
 def working_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """fp16 has no fast kernels on CPUs: there it becomes fp32."""
-    if recipe.precision == "fp16" and device.type == "cpu":
+    """CPUs have no quick products of fp16, and many none of bf16: there they become fp32."""
+    if device.type == "cpu" and (recipe.precision == "fp16" or not has_bf16()):
         return torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
 

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Segments
 from trainer.dataset import IGNORED, Row
-from trainer.kernels import add_norm, attended, compiled, gated, loss_and_gradient
+from trainer.kernels import add_norm, attended, gated, loss_and_gradient, prepare
 from trainer.prefixes import Prefixes
 
 ATTENTION = ("q_proj", "k_proj", "v_proj")
@@ -192,7 +192,7 @@ class Trunk:
         self.head: Tensor = inner.get_output_embeddings().weight.detach()
         self.layers = [Layer(layer, self.epsilon) for layer in self.body.layers]
         self.checkpointed = False
-        compiled(self.head.device.type)  # now, and not in the first step
+        prepare(self.head)  # now, and not in the first step
 
     @staticmethod
     def fits(model: torch.nn.Module, longest: int) -> bool:
