@@ -131,18 +131,20 @@ def with_trl(base: str) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    from serving.processor import has_bf16
     from serving.prompt import task_messages
     from trainer.recipe import DEFAULT
 
     tokenizer, rows = rows_here(base)
     turns = [[*task_messages(pair.task), {"role": "assistant", "content": pair.output}] for pair in pairs_here()]
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    quick = has_bf16()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if quick else torch.float32)
     adapter = LoraConfig(r=DEFAULT.rank, lora_alpha=DEFAULT.alpha, target_modules=list(DEFAULT.targets))
 
     def made(settings: dict[str, Any]) -> Any:
         return SFTTrainer(
             model,
-            args=SFTConfig(**settings, bf16=True, learning_rate=DEFAULT.learning_rate),
+            args=SFTConfig(**settings, bf16=quick, learning_rate=DEFAULT.learning_rate),
             train_dataset=Dataset.from_list([{"prompt": turn[:-1], "completion": turn[-1:]} for turn in turns]),
             processing_class=tokenizer,
             peft_config=adapter,
