@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from evals import text as reading
+from serving.prompt import han
 
 DATA = Path(__file__).parent / "data"
 
@@ -72,7 +73,7 @@ def _imperative(clause: Sequence[str], alone: bool) -> bool:
 def _asks_zh(sentence: str, names: Sequence[str]) -> bool:
     if sentence.rstrip("。!~ ").endswith("吧"):
         return True
-    if reading.han(sentence) > LONGEST_ZH or _words("zh", "-").search(sentence):
+    if han(sentence) > LONGEST_ZH or _words("zh", "-").search(sentence):
         return False
     if any(sentence.startswith(reading.plain(name)) for name in names):
         return False

@@ -17,7 +17,7 @@ from evals.claims import claims_in
 from evals.points import says
 from evals.repetition import repeats
 from evals.wrapping import wrapping as wrapped
-from serving.prompt import length_of
+from serving.prompt import han, length_of
 from serving.records import Task
 
 PRIMARY = frozenset(
@@ -213,13 +213,14 @@ def repetition(text: _Text, task: Task) -> str | None:
 
 
 def language(text: _Text, task: Task) -> str | None:
-    han, foreign_script = reading.han(text.raw), reading.kana(text.raw) > reading.kana(task.input + task.instruction)
-    if foreign_script or (task.language == "en" and han > reading.han(task.input + task.instruction)):
+    brief = task.input + task.instruction
+    written, foreign_script = han(text.raw), reading.kana(text.raw) > reading.kana(brief)
+    if foreign_script or (task.language == "en" and written > han(brief)):
         return _say(task, "language")
     words = [word.casefold() for word in reading.latin_words(text.raw)]
     if task.language == "zh":
-        other = reading.letters(text.raw) - han - sum(map(len, words))
-        return _say(task, "language") if han == 0 or han < len(words) or other > han / 4 else ""
+        other = reading.letters(text.raw) - written - sum(map(len, words))
+        return _say(task, "language") if written == 0 or written < len(words) or other > written / 4 else ""
     if not text.raw.isascii() and reading.letters("".join(words)) < 0.9 * reading.letters(text.raw):
         return _say(task, "language")
     english = sum(word in ENGLISH for word in words)
@@ -249,7 +250,7 @@ def length(text: _Text, task: Task) -> str | None:
     if task.requirements.length is None:
         return None
     low, high = task.requirements.length
-    count = reading.han(text.comparable) if task.language == "zh" else length_of(text.raw, "en")
+    count = han(text.comparable) if task.language == "zh" else length_of(text.raw, "en")
     if low <= count <= high:
         return ""
     return _say(task, "short" if count < low else "long", count=count, low=low, high=high)

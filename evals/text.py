@@ -9,8 +9,6 @@ from functools import lru_cache
 
 import regex
 
-from serving.prompt import han as han
-
 _SAME = str.maketrans(
     {
         **dict.fromkeys("‘’‚‛′＇`´", "'"),

@@ -26,6 +26,7 @@ import httpx2
 from openai import APIError, AsyncOpenAI
 
 from serving.engine import arguments, environment, has_cpu_build
+from serving.processor import has_bf16
 from serving.store import BASE
 
 SWAPS = 50
@@ -316,7 +317,7 @@ def with_transformers(model: str, adapter: Path, scale: Scale) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16 if has_bf16() else torch.float32)
     network = PeftModel.from_pretrained(base, adapter, autocast_adapter_dtype=False).eval()
     for prompts in scale.concurrencies:
         turns = [[{"role": "user", "content": f"{number}. {PROMPT}"}] for number in range(prompts)]
