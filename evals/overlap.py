@@ -105,7 +105,8 @@ def grams(*kinds: tuple[np.ndarray, int]) -> Grams:
 
 
 def _word_codes(words: Sequence[str]) -> np.ndarray:
-    return np.array([hash(word) & _WORD_MASK for word in words], dtype=np.uint64)
+    # Of the word's bytes in UTF-8: Python hashes the bytes that a string has in memory, which "og" and "杯" share.
+    return np.array([hash(word.encode("utf-8", "surrogatepass")) & _WORD_MASK for word in words], dtype=np.uint64)
 
 
 class Reading:

@@ -152,6 +152,11 @@ def test_memorised_text_is_recognised_by_thirteen_words() -> None:
     assert memory.run("two three four") == metrics.Memory([]).run("anything") == ()
 
 
+def test_words_that_python_hashes_alike_are_different_words() -> None:
+    assert hash("og") == hash("杯")
+    assert metrics.quality(["og"], [["杯"]]).values["rouge1"] == 0.0
+
+
 def test_variety_counts_different_ngrams() -> None:
     assert metrics.distinct(["a b a b"], 1) == 0.5
     assert metrics.distinct(["a b", "a c"], 2) == 1.0
@@ -235,7 +240,7 @@ def test_corpus_bleu_and_chrf_are_sacrebleus_own_for_any_text(corpus: list[tuple
 
 class Tokenizer:
     def tokenize(self, text: str) -> list[str]:
-        return tokens(text)
+        return list(tokens(text))
 
 
 @settings(max_examples=200, deadline=None)

@@ -49,7 +49,7 @@ def mixed(share: float, seed: int) -> Callable[[Call], str]:
 def test_a_reference_with_every_sixth_word_changed_is_a_leak(language: str) -> None:
     items, pairs = SHIPPED[language].items, []
     for item in items:
-        words = tokens(item.references[1])
+        words = list(tokens(item.references[1]))
         words[5::6] = ["other"] * len(words[5::6])
         pairs.append((replace(item.task, instruction="Another brief."), " ".join(words)))
     assert set(leaked(items, pairs)) == {item.id for item in items}
