@@ -22,6 +22,7 @@ from serving.store import BASE
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0  # the longest silence of a living engine: a full queue on two cores
+WHOLE_TIMEOUT_S = 900.0  # of an answer in one piece: a whole card in flight on two slow cores
 CLUSTER_ATTEMPTS = 5
 ATTEMPT_PAUSE_S = 0.5
 CHOICE = ("yes", "no")
@@ -190,6 +191,7 @@ class ModelClient:
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 seed=sampling.seed if sampling.seed is not None else openai.omit,
+                timeout=httpx2.Timeout(WHOLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             )
         choice, usage = answer.choices[0], answer.usage
         return Completion(

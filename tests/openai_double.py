@@ -125,6 +125,7 @@ class EngineDouble:
         if answer.raw or answer.status != 200:
             return web.Response(body=answer.raw, status=answer.status, content_type="text/event-stream")
         if not (self.streams and body.get("stream")):
+            await asyncio.sleep(answer.pause * len(answer.pieces))
             return web.json_response(_whole(body["model"], "".join(answer.pieces)))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

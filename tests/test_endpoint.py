@@ -104,6 +104,12 @@ async def test_an_endpoint_that_hangs_is_left_after_a_while(monkeypatch: pytest.
             _ = [part async for part in client.stream(HELLO, BASE, Sampling())]
 
 
+async def test_an_answer_in_one_piece_may_take_longer_than_a_streams_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.client.READ_TIMEOUT_S", 0.3)
+    async with EngineDouble([Answer(("Warm ", "light"), pause=0.5)]) as engine, ModelClient(engine.url) as client:
+        assert (await client.complete(HELLO, BASE, Sampling())).text == "Warm light"
+
+
 async def test_something_else_than_an_engine_at_the_address_is_named() -> None:
     async with EngineDouble() as engine:
         elsewhere = Settings(_env_file=None, copydesk_endpoint=f"{engine.url}/chat")
