@@ -32,20 +32,23 @@ RECIPES = {
 
 
 def fitted(model_path: Path, recipe: Recipe, group: Group) -> tuple[lora.Fit, dict[str, torch.Tensor]]:
+    """What the round found, and by how much it moved each adapter weight."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     ours = objective(model_path, recipe)
+    before = {name: p.detach().clone() for name, p in ours.model.named_parameters() if p.requires_grad}
     of = judged() if recipe.name == "kto" else choices()
     stage = preference_stage(ours, of, tokenizer, group, 1) if recipe.preference else None
     found = lora.fit(ours, starter_data(tokenizer), group=group, then=stage)
-    return found, {name: p.detach() for name, p in ours.model.named_parameters() if p.requires_grad}
+    after = dict(ours.model.named_parameters())
+    return found, {name: after[name].detach() - start for name, start in before.items()}
 
 
 def one_process(rank: int, size: int, model_path: Path, out: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=size)
     for name, recipe in RECIPES.items():
-        found, weights = fitted(model_path, recipe, Group(rank, size))
-        torch.save((found.losses, found.preference_losses, weights), out / f"{name}.{rank}")
+        found, moves = fitted(model_path, recipe, Group(rank, size))
+        torch.save((found.losses, found.preference_losses, moves), out / f"{name}.{rank}")
     dist.destroy_process_group()
 
 
@@ -61,11 +64,13 @@ def on_two(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_give_the_losses_and_weights_of_one(tiny_model: Path, on_two: Path, name: str) -> None:
     alone, expected = fitted(tiny_model, RECIPES[name], ALONE)
     for rank in (0, 1):
-        losses, preference_losses, weights = torch.load(on_two / f"{name}.{rank}")
+        losses, preference_losses, moves = torch.load(on_two / f"{name}.{rank}")
         assert losses == pytest.approx(alone.losses, rel=1e-4)
         assert preference_losses == pytest.approx(alone.preference_losses, rel=1e-4)
-        for key, value in expected.items():
-            torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
+        for key, move in expected.items():
+            # As a whole: Adam's step for a weight whose gradient is all but zero has rounding's sign, not the data's.
+            apart = torch.linalg.vector_norm(moves[key] - move) / torch.linalg.vector_norm(move)
+            assert apart < 1e-2, key
 
 
 def test_without_a_launcher_a_round_is_alone() -> None:
