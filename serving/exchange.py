@@ -7,18 +7,19 @@ import importlib.resources
 import io
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.prompt import task_of
+from serving.prompt import language_of, task_of
 from serving.records import CATEGORIES, LANGUAGES, CopydeskError, Pair, PairSource, Requirements, Task
 from serving.store import NewPair
 
 MAX_CHARACTERS = 10_000
-HAN_SHARE = 0.3  # of the letters; from so many on a pair is Chinese
+# Of what is not ASCII; from so many common characters on, GB18030 was the encoding. Simplified Chinese has nine of ten,
+# traditional Chinese half; UTF-8 that is read as GB18030 has less than a third, Windows-1252 nearly none.
+COMMON_SHARE = 0.4
 FORMATS = ("csv", "jsonl", "alpaca")
 ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "alpaca"}
 IN_CHINESE = {
@@ -104,13 +105,6 @@ def write_pairs(path: Path, pairs: Sequence[Pair], format: str | None = None) ->
         raise CopydeskError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
 
 
-def language_of(text: str) -> str:
-    """ "zh" from a third of Han characters among the letters on, else "en"."""
-    letters = [character for character in text if character.isalpha()]
-    han = sum(unicodedata.name(character, "").startswith("CJK") for character in letters)
-    return "zh" if letters and han / len(letters) >= HAN_SHARE else "en"
-
-
 def _format(path: Path, format: str | None) -> str:
     found = format or ENDINGS.get(path.suffix.lower(), "")
     if found not in FORMATS:
@@ -125,14 +119,28 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise CopydeskError(f"{path} cannot be read ({error.strerror}).") from error
     marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    where = ""
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(encoding)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if encoding == "utf-8-sig":
+                line = error.object.count(b"\n", 0, error.start) + 1
+                where = f" (line {line} is the first that is not UTF-8)"
             continue
-        if "\0" not in text:
+        if "\0" not in text and (encoding != "gb18030" or _is_chinese(text)):
             return text
-    raise CopydeskError(f"{path.name} is not text in UTF-8, UTF-16 or GB18030; save it as UTF-8 and import it again.")
+    raise CopydeskError(
+        f"{path.name} is not text in UTF-8, UTF-16 or GB18030{where}; save it as UTF-8 and import it again."
+    )
+
+
+def _is_chinese(text: str) -> bool:
+    """Whether GB18030 was the right encoding: most bytes can be read in it, "crème" in Windows-1252 as "cr鑝e"."""
+    codes = [character.encode("gb18030") for character in text if not character.isascii()]
+    # The signs and the common characters of GB 2312. Bytes of other encodings seldom come in these pairs.
+    common = sum(0xA1 <= code[0] <= 0xD7 and code[1] >= 0xA1 for code in codes)
+    return common >= COMMON_SHARE * len(codes)
 
 
 def _read_csv(text: str) -> Iterator[tuple[int, Any]]:

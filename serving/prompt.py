@@ -10,6 +10,7 @@ import regex
 from serving.records import Requirements, Task
 
 _NOT_HAN = regex.compile(r"\P{Han}+")
+_LATIN_WORD = regex.compile(r"(?<![\p{Latin}\d])\p{Latin}+")  # no unit of a number, as in 30ml
 SYSTEM = {
     "en": "You write product copy. Follow every line of the brief. Answer with the copy only.",
     "zh": "你是产品文案。逐条满足要求，只输出文案。",
@@ -26,6 +27,15 @@ def length_of(text: str, language: str) -> int:
 def han(text: str) -> int:
     """Han characters."""
     return 0 if text.isascii() else len(_NOT_HAN.sub("", text))
+
+
+def language_of(text: str) -> str:
+    """ "zh" or "en", by Han characters against Latin words: two characters weigh as much as a word.
+
+    Capitalised words weigh half of that: in Chinese they are names.
+    """
+    words = sum(1 if word[0].isupper() else 2 for word in _LATIN_WORD.findall(text))
+    return "zh" if han(text) >= max(words, 1) else "en"
 
 
 def messages(instruction: str, input: str = "", language: str = "en") -> list[dict[str, str]]:

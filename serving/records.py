@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 CATEGORIES = ("beauty", "food", "home", "electronics", "fashion", "services", "office", "other")
 LANGUAGES = ("en", "zh")
+FORMATS = ("paragraph", "list")
 
 
 class CopydeskError(Exception):
@@ -56,41 +58,86 @@ class Requirements:
 
     @classmethod
     def from_mapping(cls, data: dict[str, Any]) -> Requirements:
-        """Read the JSON form. Raises CopydeskError naming the key that is wrong."""
-        unknown = set(data) - set(cls.__dataclass_fields__)
-        if unknown:
+        """Read the JSON form, as files bring it. Raises CopydeskError naming the key that is wrong."""
+        if unknown := set(data) - set(_READERS):
             raise CopydeskError(f"Requirements have unknown keys: {', '.join(sorted(unknown))}")
-        try:
-            points = tuple(
-                (point,) if isinstance(point, str) else tuple(str(phrase) for phrase in point)
-                for point in data.get("selling_points", ())
-            )
-            return cls(
-                product=str(data.get("product", "")),
-                aliases=tuple(data.get("aliases", ())),
-                audience=str(data.get("audience", "")),
-                selling_points=points,
-                tone=str(data.get("tone", "")),
-                length=_range(data.get("length"), "length"),
-                emoji=_range(data.get("emoji"), "emoji"),
-                call_to_action=data.get("call_to_action"),
-                format=str(data.get("format", "paragraph")),
-                must_not=tuple(data.get("must_not", ())),
-            )
-        except TypeError as error:
-            raise CopydeskError(f"Requirements are not of the expected form: {error}") from error
+        return cls(**{name: _READERS[name](value, name) for name, value in data.items()})
 
     @classmethod
     def from_json(cls, text: str) -> Requirements:
-        return cls.from_mapping(json.loads(text))
+        """Read what `to_json` stored. Raises CopydeskError for unknown keys.
+
+        Databases hold values that files brought before they were checked, such as an unknown format. They count as not
+        asked for, so that every row opens.
+        """
+        data: dict[str, Any] = json.loads(text)
+        wrong = {name for name in data.keys() & _READERS.keys() if _is_wrong(name, data[name])}
+        return cls.from_mapping({name: value for name, value in data.items() if name not in wrong})
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise CopydeskError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise CopydeskError(f"{name} must be a list of texts, not {value!r}")
+    return tuple(value)
+
+
+def _points(value: Any, name: str) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(value, list | tuple):
+        raise CopydeskError(f"{name} must be a list, not {value!r}")
+    points = tuple(_texts([point] if isinstance(point, str) else point, f"each of {name}") for point in value)
+    if () in points:
+        raise CopydeskError(f"{name} must not hold an empty list")
+    return points
 
 
 def _range(value: Any, name: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    if len(value) != 2 or not all(isinstance(n, int) for n in value) or value[0] > value[1] or value[0] < 0:
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    # JSON's true is an int in Python.
+    if not pair or not all(type(n) is int for n in value) or not 0 <= value[0] <= value[1]:
         raise CopydeskError(f"{name} must be [minimum, maximum] in whole numbers, not {value!r}")
-    return int(value[0]), int(value[1])
+    return value[0], value[1]
+
+
+def _answer(value: Any, name: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise CopydeskError(f"{name} must be true, false or null, not {value!r}")
+    return value
+
+
+def _format(value: Any, name: str) -> str:
+    if value not in FORMATS:
+        raise CopydeskError(f"{name} must be {' or '.join(FORMATS)}, not {value!r}")
+    return str(value)
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "product": _text,
+    "aliases": _texts,
+    "audience": _text,
+    "selling_points": _points,
+    "tone": _text,
+    "length": _range,
+    "emoji": _range,
+    "call_to_action": _answer,
+    "format": _format,
+    "must_not": _texts,
+}
+
+
+def _is_wrong(name: str, value: Any) -> bool:
+    try:
+        _READERS[name](value, name)
+    except CopydeskError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -272,7 +319,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What an evaluation of one version found. `body` is the JSON that evals writes and the bot shows."""
+    """What an evaluation of one version found. `body` is the JSON that evals writes and the bot shows.
+
+    Attributes:
+        announced_looks: `looks` as it was when the channel had last got both message and picture; 0 before.
+    """
 
     id: int
     version: str
@@ -283,6 +334,12 @@ class Scorecard:
     announced_ts: str | None
     announced_channel: str | None
     created_at: str
+    announced_looks: int = 0
+
+    @property
+    def looks(self) -> int:
+        """How often a verdict was given: more than 1 once it was extended by further briefs."""
+        return int((self.body or {}).get("looks", 1))
 
 
 class RequestState(StrEnum):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from serving.exchange import Imported, language_of, read_pairs, starter_pairs, write_pairs
+from serving.exchange import Imported, read_pairs, starter_pairs, write_pairs
 from serving.records import CopydeskError, PairSource, Task
 from serving.store import NewPair, Store
 
@@ -92,6 +92,67 @@ def test_usual_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     assert (pair.output, pair.task.language) == ("露米晨露喷雾陪你上班。", "zh")
 
 
+ENGLISH = "instruction,output\n" + "Write.,A plain cup.\n" * 50
+CHINESE = "需求,文案\n写一段文案,露米晨露喷雾陪你上班。\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "instruction,output\nWrite.,It’s warm\n",
+        "instruction,output\nWrite.,Crème brûlée for two\n",
+        "instruction,output\nWrite.,The lamp—warm—folds flat\n",
+        "instruction,output\nSchreibe.,Größe für schöne Türen\n",
+        "instruction,output\nWrite.,¡Hola at 50°C\n",
+        ENGLISH + "Write.,It’s crème in a cup.\n" + "Write.,A plain cup.\n" * 50,
+    ],
+)
+def test_a_file_in_windows_1252_is_not_taken_for_chinese(tmp_path: Path, text: str) -> None:
+    data = text.encode("cp1252")
+    data.decode("gb18030")  # the bytes alone say nothing
+    with pytest.raises(CopydeskError, match="save it as UTF-8"):
+        read_pairs(written(tmp_path, "a.csv", data))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "iPhone手机壳，轻薄防摔。",
+        "Luma露米face mist一喷就清爽",
+        "Crème 霜，A股的颜色",
+        "这款檯燈的暖光照亮書頁，輕觸即可調節亮度。",
+        "好",
+        "It’s warm—and it folds.",
+    ],
+)
+def test_a_file_in_gb18030_may_mix_chinese_and_latin_letters(tmp_path: Path, output: str) -> None:
+    for before in ("instruction,output\n", ENGLISH, CHINESE):
+        data = f"{before}Write.,{output}\n".encode("gb18030")
+        assert read_pairs(written(tmp_path, "a.csv", data)).pairs[-1].output == output
+
+
+def test_short_chinese_under_the_long_keys_of_jsonl_is_read_in_gb18030(tmp_path: Path) -> None:
+    row = {"instruction": "写。", "output": "台灯。", "requirements": {"product": "台灯", "call_to_action": True}}
+    data = json.dumps(row, ensure_ascii=False).encode("gb18030")
+    assert [pair.output for pair in read_pairs(written(tmp_path, "a.jsonl", data)).pairs] == ["台灯。"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("before", [ENGLISH, CHINESE])
+def test_the_first_line_that_is_not_utf_8_is_named(tmp_path: Path, before: str, mark: bytes) -> None:
+    data = mark + before.encode() + "写,A caf\n".encode() + b"\xe9,caf\xe9\n" + b"\xe8,x\n"
+    line = before.count("\n") + 2
+    with pytest.raises(CopydeskError, match=rf"\(line {line} is the first that is not UTF-8\); save it as UTF-8"):
+        read_pairs(written(tmp_path, "a.csv", data))
+
+
+def test_chinese_utf_8_with_one_damaged_row_is_not_taken_for_gb18030(tmp_path: Path) -> None:
+    data = "instruction,output\n写作,暖光照着书页\n".encode() * 3 + b"Write.,cr\xe8me\n"
+    data.decode("gb18030")
+    with pytest.raises(CopydeskError, match="line 7 is the first"):
+        read_pairs(written(tmp_path, "a.csv", data))
+
+
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\x00\x00", b"instruction,output\n\xff\xff\xff,x\n"])
 def test_what_is_no_text_is_one_clear_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(CopydeskError, match="save it as UTF-8"):
@@ -107,6 +168,8 @@ def test_a_damaged_line_of_jsonl_does_not_cost_the_others(tmp_path: Path) -> Non
         '{"instruction": 3, "output": "x"}',
         '{"instruction": "Write.", "output": "Two\u2028lines."}',
         '{"output": "x", "requirements": {"colour": "red"}}',
+        '{"output": "x", "requirements": {"product": "Lamp", "must_not": "best"}}',
+        '{"output": "x", "requirements": {"product": "Lamp", "selling_points": [[]]}}',
     ]
     imported = read_pairs(written(tmp_path, "a.jsonl", "\n".join(lines)))
     assert [pair.output for pair in imported.pairs] == ["One.", "Two\u2028lines."]
@@ -115,6 +178,8 @@ def test_a_damaged_line_of_jsonl_does_not_cost_the_others(tmp_path: Path) -> Non
         "line 4: the row is not an object",
         "line 5: instruction is not a text",
         "line 7: Requirements have unknown keys: colour",
+        "line 8: must_not must be a list of texts, not 'best'",
+        "line 9: selling_points must not hold an empty list",
     ]
 
 
@@ -197,12 +262,6 @@ def test_a_failed_export_leaves_the_old_file_and_no_other(tmp_path: Path, store:
     with pytest.raises(CopydeskError, match="cannot be written"):
         write_pairs(folder, store.pairs())
     assert not list(tmp_path.glob(".pairs*"))
-
-
-def test_the_language_follows_the_letters() -> None:
-    assert language_of("露米 Luma 晨露喷雾, 30ml") == "zh"
-    assert language_of("Luma Dew face mist") == "en"
-    assert language_of("123 …") == "en"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

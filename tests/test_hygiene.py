@@ -91,6 +91,21 @@ def test_chinese_texts_are_compared_too() -> None:
     assert reasons(found) == ["pair 1: nearly the text of pair 2"]
 
 
+@pytest.mark.parametrize(
+    ("slogan", "again", "other"),
+    [
+        ("Light, folded.", "light,  FOLDED.", "Light, held."),
+        ("暖光，一折即收。", "暖光， 一折即收。", "暖光，一按即亮。"),
+    ],
+)
+def test_short_texts_are_compared_whole(slogan: str, again: str, other: str) -> None:
+    found = cleaned(pair(1, slogan, brief("a")), pair(2, again, brief("b")), pair(3, other, brief("c")))
+    assert reasons(found) == ["pair 1: nearly the text of pair 2"]
+    held = pair(9, again, split=Split.HELD_OUT)
+    found = cleaned(pair(1, slogan, brief("a")), pair(3, other, brief("c")), held_out=(held,))
+    assert reasons(found) == ["pair 1: nearly the text of pair 9, which is held out"]
+
+
 def test_the_search_for_near_duplicates_misses_none() -> None:
     """Against a comparison of every text with every other."""
     from trainer.hygiene import NEAR, jaccard, shingles

@@ -141,15 +141,13 @@ def _nearly_same(order: Sequence[Pair], protected: Sequence[Pair]) -> dict[int, 
     """Exact all-pairs search with prefix filtering (Bayardo et al., WWW 2007): texts whose Jaccard index reaches t
     share one of each other's rarest (1 - t) of shingles, so only those are looked up.
     """
-    shingled = {pair.id: shingles(pair.output) for pair in (*protected, *order)}
+    shingled = {pair.id: _compared(pair.output) for pair in (*protected, *order)}
     frequency = Counter(shingle for found in shingled.values() for shingle in found)
     lookup: dict[str, list[int]] = defaultdict(list)
     dropped: dict[int, str] = {}
     held = {pair.id for pair in protected}
     for pair in (*protected, *order):
         mine = shingled[pair.id]
-        if len(mine) < FEWEST_SHINGLES:
-            continue
         rarest = sorted(mine, key=lambda shingle: (frequency[shingle], shingle))
         prefix = rarest[: len(mine) - int(NEAR * len(mine)) + 1]
         candidates = {id for shingle in prefix for id in lookup[shingle]}
@@ -178,8 +176,18 @@ def _in_conflict(order: Sequence[Pair], protected: Sequence[Pair]) -> dict[int, 
 
 def shingles(text: str) -> frozenset[str]:
     """All runs of SHINGLE characters; spaces and case do not count."""
-    plain = normalised(text).replace(" ", "")
+    plain = _plain(text)
     return frozenset(plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1)))
+
+
+def _compared(text: str) -> frozenset[str]:
+    """The shingles of a text; a short one is a single shingle, near to its equals only."""
+    found = shingles(text)
+    return found if len(found) >= FEWEST_SHINGLES else frozenset([_plain(text)])
+
+
+def _plain(text: str) -> str:
+    return normalised(text).replace(" ", "")
 
 
 def jaccard(one: Set[str], other: Set[str]) -> float:
