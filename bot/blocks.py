@@ -6,7 +6,7 @@ from typing import Any
 
 from bot.markup import escape, shown
 from bot.texts import Words
-from serving.client import Sampling
+from serving.lengths import tokens_for
 from serving.prompt import length_of
 from serving.records import Brief, Draft, Requirements, Task
 
@@ -77,12 +77,11 @@ def draft_footer(draft: Draft, brief: Brief, words: Words) -> list[JSON]:
 def _remarks(draft: Draft, brief: Brief, words: Words) -> list[str]:
     """What a person should know before they use the draft."""
     requirements, remarks = brief.task.requirements, []
-    if requirements.length:
-        low, high = requirements.length
-        if not low <= length_of(draft.text, brief.task.language) <= high:
-            remarks.append(words("size_asked", low=low, high=high))
-    if draft.completion_tokens >= Sampling().max_tokens:
-        remarks.append(words("cut_off"))
+    size, asked = length_of(draft.text, brief.task.language), requirements.length
+    if asked and not asked[0] <= size <= asked[1]:
+        remarks.append(words("size_asked", low=asked[0], high=asked[1]))
+    if draft.completion_tokens >= tokens_for(brief.task):
+        remarks.append(words("cut_short" if asked and size <= asked[1] else "cut_off"))
     if not requirements.product:
         remarks.append(words("brief_verbatim"))
     return remarks
@@ -101,14 +100,14 @@ def said_of(requirements: Requirements, language: str, words: Words) -> list[str
         r.tone and words("tone_is", tone=escape(r.tone)),
         r.length and words(f"length_{language}", low=r.length[0], high=r.length[1]),
         r.format == "list" and words("as_list"),
-        r.emoji and _emoji_said(r.emoji, words),
+        r.emoji and emoji_said(r.emoji, words),
         r.call_to_action is not None and words("with_call" if r.call_to_action else "without_call"),
         r.must_not and words("never", phrases=escape(("、" if language == "zh" else ", ").join(r.must_not))),
     ]
     return [str(phrase) for phrase in phrases if phrase]
 
 
-def _emoji_said(bounds: tuple[int, int], words: Words) -> str:
+def emoji_said(bounds: tuple[int, int], words: Words) -> str:
     low, high = bounds
     if high == 0:
         return words("no_emoji")

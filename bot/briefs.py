@@ -8,7 +8,7 @@ from typing import Any
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot.blocks import JSON, help_blocks, plain
+from bot.blocks import JSON, emoji_said, help_blocks, plain
 from bot.drafts import Drafts
 from bot.marks import metadata
 from bot.markup import plain_of, with_emoji
@@ -17,19 +17,18 @@ from bot.parsing import (
     DEFAULT_EMOJI,
     DEFAULT_LENGTH,
     MAX_LENGTH,
-    language_of,
     phrases_of,
     points_of,
     says_nothing,
     task_from,
 )
 from bot.texts import Words
-from serving.prompt import task_of
-from serving.records import CATEGORIES, Brief, Requirements, Task
+from serving.prompt import language_of, task_of
+from serving.records import CATEGORIES, FORMATS, Brief, Requirements, Task
 
 ASK_VIEW = "ask_view"
 LONGEST_BRIEF = 4_000  # characters
-FEW_EMOJI = (1, 2)
+EMOJI = {"none": DEFAULT_EMOJI, "few": (1, 2)}  # what the form offers
 
 
 class Briefs:
@@ -166,7 +165,6 @@ def task_in(values: dict[str, str]) -> Task:
     if values["length_min"] or values["length_max"]:
         low = int(values["length_min"] or max(1, int(values["length_max"]) * 6 // 10))
         high = int(values["length_max"] or max(low, min(low * 3 // 2, MAX_LENGTH)))
-    emoji = {"none": DEFAULT_EMOJI, "few": FEW_EMOJI}.get(values.get("emoji", "none"))
     return task_of(
         Requirements(
             product=values["product"],
@@ -176,8 +174,9 @@ def task_in(values: dict[str, str]) -> Task:
             else (),
             tone=values["tone"],
             length=(low, high),
-            emoji=emoji,
+            emoji=_emoji(values.get("emoji") or "none"),
             call_to_action={"yes": True, "no": False}.get(values.get("call_to_action", "yes")),
+            format=values.get("format") or "paragraph",
             must_not=phrases_of(values["must_not"]),
         ),
         language,
@@ -185,14 +184,21 @@ def task_in(values: dict[str, str]) -> Task:
     )
 
 
+def _emoji(value: str) -> tuple[int, int] | None:
+    if value == "free":
+        return None
+    low, _, high = value.partition("-")
+    return EMOJI.get(value) or (int(low), int(high))
+
+
 def ask_view(words: Words, channel: str, thread_ts: str = "", task: Task | None = None) -> JSON:
     """The form, empty or with a brief in it."""
     r = task.requirements if task else Requirements(length=None, emoji=DEFAULT_EMOJI, call_to_action=True)
     verbatim = task.instruction if task and not r.product else ""
-    emoji = "free" if r.emoji is None else "none" if r.emoji[1] == 0 else "few"
     call = {True: "yes", False: "no", None: "free"}[r.call_to_action]
     points = "\n".join(point[0] for point in r.selling_points) or verbatim
-    low, high = (str(n) for n in r.length) if r.length else ("", "")
+    # Briefs of an earlier release may ask for more; Slack refuses a form with a number over its maximum.
+    low, high = (str(min(n, MAX_LENGTH)) for n in r.length) if r.length else ("", "")
     return {
         "type": "modal",
         "callback_id": ASK_VIEW,
@@ -209,7 +215,8 @@ def ask_view(words: Words, channel: str, thread_ts: str = "", task: Task | None 
             _number("length_max", words, high),
             _select("language", words, ("auto", "en", "zh"), task.language if task else "auto"),
             _select("call_to_action", words, ("yes", "no", "free"), call),
-            _select("emoji", words, ("none", "few", "free"), emoji),
+            _select("format", words, FORMATS, r.format),
+            _emoji_select(words, r.emoji),
             _text("must_not", words, ", ".join(r.must_not), most=500),
             _select("category", words, CATEGORIES, task.category if task else "other"),
         ],
@@ -246,6 +253,20 @@ def _number(name: str, words: Words, initial: str) -> JSON:
 
 
 def _select(name: str, words: Words, values: tuple[str, ...], initial: str) -> JSON:
-    options = [{"text": plain(words(f"{name}_{value}")), "value": value} for value in values]
-    chosen = options[values.index(initial)]
-    return _input(name, words, {"type": "static_select", "options": options, "initial_option": chosen})
+    return _chosen(name, words, {value: words(f"{name}_{value}") for value in values}, initial)
+
+
+def _emoji_select(words: Words, bounds: tuple[int, int] | None) -> JSON:
+    """With a choice of its own for a number that the brief has and the form does not offer."""
+    labels = {value: words(f"emoji_{value}") for value in (*EMOJI, "free")}
+    initial = next((value for value, offered in EMOJI.items() if offered == bounds), "free")
+    if bounds and initial == "free":
+        initial = f"{bounds[0]}-{bounds[1]}"
+        labels[initial] = emoji_said(bounds, words)
+    return _chosen("emoji", words, labels, initial)
+
+
+def _chosen(name: str, words: Words, labels: dict[str, str], initial: str) -> JSON:
+    options = {value: {"text": plain(label), "value": value} for value, label in labels.items()}
+    element = {"type": "static_select", "options": list(options.values()), "initial_option": options[initial]}
+    return _input(name, words, element)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from serving.prompt import task_of
+from serving.prompt import language_of, task_of
 from serving.records import CATEGORIES, Requirements, Task
 
 DEFAULT_LENGTH = {"en": (25, 45), "zh": (50, 80)}
 DEFAULT_EMOJI = (0, 0)
-HAN_SHARE = 0.3  # of the letters; from so many on a text is Chinese
-MAX_LENGTH = 1000
+MAX_LENGTH = 500  # of what serving.lengths has room for beside a brief
 LONGEST_WORD = 40  # characters
 
 _LABELS = {
@@ -72,12 +71,6 @@ def says_nothing(text: str) -> bool:
     """A greeting, or a single word: nothing to write about."""
     han = re.findall(r"[\u4e00-\u9fff]", text)
     return bool(_GREETING.fullmatch(text)) or (len(text) < LONGEST_WORD and len(text.split()) < 2 and len(han) < 3)
-
-
-def language_of(text: str) -> str:
-    han = len(re.findall(r"[\u4e00-\u9fff]", text))
-    letters = sum(char.isalpha() for char in text)
-    return "zh" if letters and han / letters >= HAN_SHARE else "en"
 
 
 @dataclass
@@ -173,7 +166,10 @@ def phrases_of(text: str) -> tuple[str, ...]:
 
 
 def _range(low: int, high: int) -> tuple[int, int] | None:
-    return (low, high) if 0 < low <= high <= MAX_LENGTH else None
+    """None where it makes no sense. Longer than can be written becomes the longest that can."""
+    if high > MAX_LENGTH:
+        low, high = min(low, MAX_LENGTH * 8 // 10), MAX_LENGTH
+    return (low, high) if 0 < low <= high else None
 
 
 def _length(text: str, language: str, *, bare: bool = False) -> tuple[int, int] | None:

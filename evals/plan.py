@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from evals.suite import Item, Suite
 from serving.client import Sampling
+from serving.lengths import tokens_for
+from serving.records import Task
 
 FOLLOWING, STABILITY = "following", "stability"
-# As long as a draft may be: people's Chinese texts take up to 183 tokens, and a text that was cut is judged as it ends.
+# At least: people's Chinese texts take up to 183 tokens, and a text that was cut is judged as it ends.
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=256)
 
 
@@ -53,7 +55,12 @@ class Plan:
             Call(item, STABILITY, repeat) for item in self.stability() for repeat in range(self.repeats)
         ]
 
+    def sampling_for(self, task: Task) -> Sampling:
+        """A brief that asks for more gets more, as a draft does."""
+        return replace(self.sampling, max_tokens=tokens_for(task, self.sampling.max_tokens))
+
     def key(self, base_model: str) -> str:
         """What stored samples can be used again for: this suite's bytes, this sampling, this base model."""
-        facts = json.dumps([self.suite.digest, asdict(self.sampling), base_model], sort_keys=True)
+        longer = {self.sampling_for(item.task).max_tokens for item in self.suite.items} - {self.sampling.max_tokens}
+        facts = json.dumps([self.suite.digest, asdict(self.sampling), base_model, *sorted(longer)], sort_keys=True)
         return f"{self.suite.name}@{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
