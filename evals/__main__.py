@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,13 +118,7 @@ def _scored(version: str, plan: Plan, store: Store) -> bool:
 async def _run(store: Store, work: Callable[[Runner], list[Coroutine[None, None, Scorecard]]]) -> list[Scorecard]:
     """Cards one after the other, each with a bar for every version that writes."""
     settings = read_settings()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
+    bar = _bar()
     rows: dict[str, TaskID] = {}
 
     def progress(version: str, done: int, total: int) -> None:
@@ -135,6 +130,16 @@ async def _run(store: Store, work: Callable[[Runner], list[Coroutine[None, None,
         runner = Runner(store, client, settings.copydesk_home, settings.copydesk_model, progress)
         with bar:
             return [await card for card in work(runner)]
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
 
 
 @app.command()
@@ -204,20 +209,24 @@ def list_cards(version: Annotated[str | None, typer.Argument()] = None, as_json:
 
 
 @app.command()
-def lint(names: Annotated[list[str] | None, typer.Argument(help="Suites; all by default.")] = None) -> None:
+def lint(
+    names: Annotated[list[str] | None, typer.Argument(help="Suites; all by default.")] = None, as_json: JsonFlag = False
+) -> None:
     """Check suites and starter pairs; exit 1 when something is wrong."""
-    found = []
+    found = {}
     for name in names or suite_names():
         suite = read_suite(name)
         starter = read_starter(suite.language)
-        wrong = findings(suite, starter)
-        found += wrong
+        wrong = found[name] = findings(suite, starter)
         Console(stderr=True).print(
             f"{name}: {len(suite.items)} briefs, {len(starter)} starter pairs, {len(wrong)} findings", highlight=False
         )
-    for line in found:
-        print(line)
-    if found:
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in chain.from_iterable(found.values()):
+            print(line)
+    if any(found.values()):
         raise typer.Exit(1)
 
 
@@ -246,14 +255,10 @@ def judge(scorecard: int) -> None:
     card = store.scorecard(scorecard)
 
     async def ask() -> None:
-        console = Console(stderr=True)
-        with console.status("Asking the judge") as status:
-            await judge_scorecard(
-                store,
-                await open_judge(settings, store, card),
-                card,
-                lambda done, total: status.update(f"Asking the judge: {done} of {total}"),
-            )
+        opened = await open_judge(settings, store, card)
+        with _bar() as bar:
+            row = bar.add_task("Asking the judge", total=None)
+            await judge_scorecard(store, opened, card, lambda done, total: bar.update(row, completed=done, total=total))
 
     asyncio.run(ask())
     print_people(seen(store, card))

@@ -129,6 +129,14 @@ class Score:
         """Why the text makes a forbidden claim; "" where it makes none."""
         return next((check.reason for check in self.checks if check.kind == "claims"), "")
 
+    @property
+    def badness(self) -> tuple[bool, int, int]:
+        """Larger is worse: forbidden claims, then primary requirements missed, then secondary ones."""
+        missed = [check for check in self.checks if not check.passed]
+        # No answer at all is worse than any answer, though it is one reason.
+        nothing = any(check.kind == "answer" for check in missed)
+        return bool(self.claim), sum(check.primary for check in missed) + 10 * nothing, len(missed)
+
 
 @dataclass(frozen=True)
 class _Text:

@@ -83,16 +83,10 @@ class Judge:
             answer = await self._completed(
                 [{"role": "system", "content": _template(language)["system"]}, {"role": "user", "content": prompt}]
             )
-        if not answer.choices:
-            raise UnscoredError("the answer has no text")
-        choice = answer.choices[0]
-        if choice.logprobs and choice.logprobs.content:
-            weighed = _weigh(
-                [{t.token: t.logprob for t in at.top_logprobs} for at in choice.logprobs.content], this, that
-            )
-            if weighed is not None:
-                return weighed
-        said = choice.message.content or ""
+        positions, said = _read(answer)
+        weighed = _weigh(positions, this, that)
+        if weighed is not None:
+            return weighed
         first = re.search(r"\w+", said)
         for word, value in ((this, 1.0), (that, 0.0)):
             if first and first.group().casefold() in WORDS[word]:
@@ -133,6 +127,20 @@ class Judge:
             raise UnscoredError("not an answer in OpenAI's form")
         self._silences = 0
         return answer
+
+
+def _read(answer: ChatCompletion) -> tuple[list[dict[str, float]], str]:
+    """What each token might have been, with its logprob, and the text. Raises UnscoredError.
+
+    The client checks no types: what a gateway leaves out is None, whatever the annotations say.
+    """
+    try:
+        choice = answer.choices[0]
+        tokens = (choice.logprobs and choice.logprobs.content) or ()
+        positions = [{str(t.token): float(t.logprob) for t in at.top_logprobs or ()} for at in tokens]
+        return positions, str(choice.message.content or "")
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise UnscoredError("the answer has no text in OpenAI's form") from error
 
 
 def _weigh(positions: Sequence[dict[str, float]], this: str, that: str) -> float | None:
@@ -262,6 +270,7 @@ async def judge_scorecard(store: Store, judge: Judge, card: Scorecard, progress:
             text = (card.version if id == card.id else card.baseline, card.suite, card.seed, sample.item_id)
             asks.append((sample, task, [key for key in (*questions_for(task), *pair) if (text, key) not in known]))
     done, total = 0, sum(len(keys) for _, _, keys in asks)
+    progress(done, total)
 
     async def answer(sample: Sample, task: Task, key: str) -> JudgeAnswer:
         nonlocal done

@@ -166,9 +166,12 @@ class Runner:
         return max([1, *(found.looks + (found.items < plan.items) for found in earlier)])
 
     def _adopt(self, card: Scorecard, plan: Plan) -> None:
-        """Samples of the same version, suite, sampling and seed are not generated twice, only checked anew."""
+        """Samples of the same version, suite, sampling and seed are not generated twice, only checked anew.
+
+        Nor are those of a card that was never finished: its run was killed, and another version has gone live since.
+        """
         asked = {call.key: call for call in plan.calls()}
-        for earlier in self.store.scorecards(card.version):
+        for earlier in self.store.scorecards(card.version, unfinished=True):
             if (earlier.suite, earlier.seed) == (card.suite, card.seed):
                 for key, sample in _by_key(self.store.samples(earlier.id)).items():
                     if key in asked:
@@ -182,7 +185,8 @@ class Runner:
                     async with self._loading:
                         await self.client.ensure_loaded(version)
                 model = version.name if version else BASE
-                return await self.client.complete(task_messages(call.item.task), model, plan.sampling)
+                sampling = plan.sampling_for(call.item.task)
+                return await self.client.complete(task_messages(call.item.task), model, sampling)
             except EngineUnavailable as error:
                 if pause is None:
                     raise EngineUnavailable(
@@ -237,7 +241,7 @@ class Runner:
         body = replace(found, chart=str(chart)).to_json()
         report = read_report(self.store, replace(card, body=body), self.home / SUITES_KEPT)
         write_whole((self.home / chart).with_suffix(".html"), render_report(report).encode())
-        return self.store.finish_scorecard(card.id, body, announce_again=looks > 1)
+        return self.store.finish_scorecard(card.id, body)
 
     def _subject(self, card: Scorecard) -> Subject:
         digest = "" if card.version == BASE else self.store.version(card.version).digest

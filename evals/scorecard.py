@@ -320,16 +320,9 @@ def decide(
 
 
 def worst(graded: Sequence[Graded]) -> tuple[WorstSample, ...]:
-    """Samples that missed most, one an item: forbidden claims, then primary requirements, then secondary ones."""
-
-    def badness(one: Graded) -> tuple[bool, int, int]:
-        missed = [check.primary for check in one.score.checks if not check.passed]
-        # No answer at all is worse than any answer, though it is one reason.
-        nothing = any(check.kind == "answer" and not check.passed for check in one.score.checks)
-        return bool(one.score.claim), sum(missed) + 10 * nothing, len(missed)
-
+    """Samples that missed most, one an item."""
     shown: dict[str, WorstSample] = {}
-    for one in sorted(graded, key=badness, reverse=True):
+    for one in sorted(graded, key=lambda one: one.score.badness, reverse=True):
         if one.score.reasons and one.item.id not in shown and len(shown) < WORST:
             text = one.text if len(one.text) <= SHOWN_CHARACTERS else one.text[:SHOWN_CHARACTERS] + "…"
             shown[one.item.id] = WorstSample(

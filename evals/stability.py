@@ -13,7 +13,7 @@ from evals.checks import Score
 from evals.metrics import chrf_of_pairs
 from evals.statistics import bootstrap_share
 from evals.suite import Item
-from serving.card import BriefStability, Estimate
+from serving.card import BriefStability, Estimate, WorstRepeat
 from serving.prompt import length_of
 
 TOO_SIMILAR = 0.9  # mean pairwise chrF above which repeats are nearly one text
@@ -23,12 +23,13 @@ def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -
     """One brief's repeats.
 
     Args:
-        texts: the samples, in any order.
+        texts: the samples, in the order of their repeats.
         scores: what the checks say of each.
     """
     similar = chrf_of_pairs(texts) or [1.0]
     lengths = [length_of(text, item.task.language) for text in texts]
     met = sum(score.meets for score in scores)
+    worst = max(range(len(scores)), key=lambda repeat: scores[repeat].badness)  # of equally bad ones the first
     return BriefStability(
         item_id=item.id,
         product=item.task.requirements.product or item.task.instruction,
@@ -39,6 +40,7 @@ def brief_stability(item: Item, texts: Sequence[str], scores: Sequence[Score]) -
         chrf_min=min(similar),
         length_variation=pstdev(lengths) / fmean(lengths) if any(lengths) else 0.0,
         too_similar=len(texts) > 1 and fmean(similar) > TOO_SIMILAR,
+        worst=WorstRepeat(worst, scores[worst].grade.value, next(iter(scores[worst].reasons), "")),
     )
 
 

@@ -138,7 +138,9 @@ def print_people(card: Card) -> None:
             f"{judged.losses} losses; questions without an answer {judged.unscored}"
         )
         console.print(f"judge and people: {_kappa(judged.people)}")
+        if judged.votes.labels:
+            console.print(f"judge and people, compared blind: {_kappa(judged.votes, 'pairs')}")
 
 
-def _kappa(found: Agreement) -> str:
-    return f"kappa {UNMEASURED if found.kappa is None else format(found.kappa, '.2f')} on {found.labels} texts"
+def _kappa(found: Agreement, counted: str = "texts") -> str:
+    return f"kappa {UNMEASURED if found.kappa is None else format(found.kappa, '.2f')} on {found.labels} {counted}"

@@ -109,6 +109,20 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class WorstRepeat:
+    """Of one brief's samples the one that missed most, of equally bad ones the first.
+
+    Attributes:
+        repeat: the sample's, from 0.
+        reason: the first that it missed, in the language of its brief; "" where it missed nothing.
+    """
+
+    repeat: int
+    grade: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class BriefStability:
     """One brief asked several times.
 
@@ -120,6 +134,7 @@ class BriefStability:
         chrf_min: the least similar two.
         length_variation: standard deviation of the lengths over their mean.
         too_similar: the samples are nearly one text.
+        worst: None on a card of an earlier release.
     """
 
     item_id: str
@@ -131,6 +146,7 @@ class BriefStability:
     chrf_min: float
     length_variation: float
     too_similar: bool
+    worst: WorstRepeat | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +298,8 @@ class Judged:
         wins, ties, losses: of the candidate against live, brief by brief.
         unscored: questions without a usable answer.
         people: how far the judge agrees with people, over all texts that both have seen.
+        votes: how far it chooses as people do between a candidate and what that is compared with, over all briefs that
+            both have compared; of several voters the majority decides a brief, and a tie is a class of its own.
     """
 
     judge: str
@@ -292,6 +310,7 @@ class Judged:
     losses: int
     unscored: int
     people: Agreement
+    votes: Agreement = Agreement(None, 0)
 
     @property
     def calibrated(self) -> bool:

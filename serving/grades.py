@@ -25,6 +25,7 @@ from serving.store import Store
 SHEET_SIZE = 20
 GRADES = ("excellent", "acceptable", "fail")  # the best first
 Text = tuple[str, str, int, str]  # version, suite, seed, item: what stays itself when a version is scored again
+Pair = tuple[Text, str]  # a candidate's text, and the version whose text of the same brief it is compared with
 CHOICES = ("a", "tie", "b")
 
 
@@ -278,35 +279,27 @@ class Grades:
     def duel(self, scorecard: Scorecard, sheet_id: int | None = None) -> Duel | None:
         """The comparison over every sheet that is done, or over one; None where there is none."""
         rows = self._store.rows(
-            "SELECT sheets.id, user, closed_by, item_id, choice, votes.pressed_at, "
-            "CASE WHEN choice = 'tie' THEN 0 WHEN samples.scorecard_id = sheets.scorecard_id THEN 1 ELSE -1 END AS won "
-            "FROM sheets JOIN votes ON votes.sheet_id = sheets.id "
-            "JOIN sheet_samples ON sheet_samples.sheet_id = sheets.id AND sheet_samples.position = votes.position "
-            "AND side = iif(choice = 'tie', 'a', choice) JOIN samples ON samples.id = sample_id "
-            f"WHERE sheets.scorecard_id IN ({_SAME_TEXTS}) AND sheets.id = coalesce(?2, sheets.id) "
-            "AND (closed_by IS NOT NULL OR "
-            "(SELECT count(*) FROM votes WHERE sheet_id = sheets.id) = "
-            "(SELECT count(DISTINCT position) FROM sheet_samples WHERE sheet_id = sheets.id))",
+            f"{_VOTED} AND sheets.scorecard_id IN ({_SAME_TEXTS}) AND sheets.id = coalesce(?2, sheets.id)",
             scorecard.id,
             sheet_id,
         )
         if not rows:
             return None
-        # A person who compares the same texts on a second sheet thinks again, and has no second voice.
-        last = {(row["user"], row["item_id"]): row for row in sorted(rows, key=lambda row: float(row["pressed_at"]))}
-        sums: Counter[str] = Counter()
-        for row in last.values():
-            sums[row["item_id"]] += row["won"]
-        wins, losses = sum(won > 0 for won in sums.values()), sum(won < 0 for won in sums.values())
+        decided = list(_majorities(rows).values())
+        wins, losses = decided.count(1.0), decided.count(0.0)
         return Duel(
             wins=wins,
-            ties=len(sums) - wins - losses,
+            ties=decided.count(0.5),
             losses=losses,
             p=sign_test(wins, losses),
             needed=wins_needed(wins + losses),
             voters=len({row["user"] for row in rows}),
             closed_early=any(row["closed_by"] is not None for row in rows),
         )
+
+    def preferred(self) -> dict[Pair, float]:
+        """What the majority of voters chose, over every sheet that is done: 1 the text, 0.5 a tie, 0 the other."""
+        return _majorities(self._store.rows(_VOTED))
 
 
 # The press that came later by the person's own clock wins; the same one again changes nothing.
@@ -320,6 +313,17 @@ _LAST_PRESS = (
 _SAME_TEXTS = (
     "SELECT id FROM scorecards WHERE (version, baseline, suite, seed) = "
     "(SELECT version, baseline, suite, seed FROM scorecards WHERE id = ?1)"
+)
+
+# The votes of every sheet that is done, each with what it is for the candidate.
+_VOTED = (
+    "SELECT user, closed_by, version, baseline, suite, scorecards.seed, item_id, votes.pressed_at, "
+    "CASE WHEN choice = 'tie' THEN 0 WHEN samples.scorecard_id = sheets.scorecard_id THEN 1 ELSE -1 END AS won "
+    "FROM sheets JOIN scorecards ON scorecards.id = sheets.scorecard_id JOIN votes ON votes.sheet_id = sheets.id "
+    "JOIN sheet_samples ON sheet_samples.sheet_id = sheets.id AND sheet_samples.position = votes.position "
+    "AND side = iif(choice = 'tie', 'a', choice) JOIN samples ON samples.id = sample_id "
+    "WHERE (closed_by IS NOT NULL OR (SELECT count(*) FROM votes WHERE sheet_id = sheets.id) = "
+    "(SELECT count(DISTINCT position) FROM sheet_samples WHERE sheet_id = sheets.id))"
 )
 
 _VOTING = (
@@ -338,6 +342,18 @@ _GRADED = (
 
 def agreement(pairs: Sequence[tuple[str, str]]) -> Agreement:
     return Agreement(kappa(pairs), len(pairs))
+
+
+def _majorities(voted: Iterable[Row]) -> dict[Pair, float]:
+    # A person who compares the same texts on a second sheet thinks again, and has no second voice.
+    last = {
+        (row["user"], text_of(row), row["baseline"]): row["won"]
+        for row in sorted(voted, key=lambda row: float(row["pressed_at"]))
+    }
+    sums: Counter[Pair] = Counter()
+    for (_, text, baseline), won in last.items():
+        sums[text, baseline] += won
+    return {pair: 0.5 if won == 0 else float(won > 0) for pair, won in sums.items()}
 
 
 def text_of(row: Row) -> Text:

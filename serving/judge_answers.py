@@ -93,7 +93,7 @@ class JudgeAnswers:
 
         candidate, live = about(scorecard.version), about(scorecard.baseline)
         pairs = [answers.get((PAIR, scorecard.baseline)) for answers in candidate]
-        by_people = self._grades.by_people()
+        by_people, preferred = self._grades.by_people(), self._grades.preferred()
         return Judged(
             judge=judge,
             candidate=_rate(candidate),
@@ -107,6 +107,14 @@ class JudgeAnswers:
                     (str(good), str(by_people[text] == "excellent"))
                     for text, answers in said.items()
                     if text in by_people and (good := _verdict(answers)) is not None
+                ]
+            ),
+            votes=agreement(
+                [
+                    (str(yes), str(preferred[text, against]))
+                    for text, answers in said.items()
+                    for (question, against), yes in answers.items()
+                    if question == PAIR and yes is not None and (text, against) in preferred
                 ]
             ),
         )

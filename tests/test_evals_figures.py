@@ -18,7 +18,7 @@ from evals.overlap import Reading, bleu_words, overlap
 from evals.stability import brief_stability, pass_curve
 from evals.suite import Item
 from evals.text import tokens
-from serving.card import BriefStability
+from serving.card import BriefStability, WorstRepeat
 from serving.counts import Z, paired_difference
 from serving.prompt import task_of
 from serving.records import Requirements
@@ -201,6 +201,14 @@ def test_one_missed_repeat_makes_a_brief_unstable() -> None:
     assert (shaky.met, shaky.stable, shaky.chrf_min) == (1, False, 0.0)
     curve = pass_curve([steady, shaky], 3, seed=1)
     assert [estimate.value for estimate in curve] == pytest.approx([2 / 3, 0.5, 0.5])
+
+
+def test_a_brief_names_its_worst_repeat_and_of_equally_bad_ones_the_first() -> None:
+    good, unnamed, long = "Mug keeps tea hot.", "Your cup, always warm.", "Your cup stays warm all day long, really."
+    assert brief([good, unnamed, long, unnamed]).worst == WorstRepeat(2, "fail", "The product is not named: Mug.")
+    assert brief([good, unnamed, unnamed]).worst == WorstRepeat(1, "fail", "The product is not named: Mug.")
+    assert brief([long, "", good]).worst == WorstRepeat(1, "fail", "The answer is empty.")
+    assert brief([good, good]).worst == WorstRepeat(0, "excellent", "")
 
 
 def test_repeats_that_are_one_text_are_called_too_similar() -> None:

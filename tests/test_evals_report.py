@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,11 +14,11 @@ from test_evals_planted import SHIPPED, excellent, failing, written
 from typer.testing import CliRunner
 
 from evals.__main__ import app
-from evals.plan import Plan
+from evals.plan import STABILITY, Call, Plan
 from evals.report import Report, read_report, render_report
 from evals.scorecard import make_card
 from evals.words import WORDS
-from serving.card import Caveat, Reason, Verdict
+from serving.card import Card, Caveat, Reason, Verdict
 from serving.records import Scorecard
 from serving.settings import Settings
 from serving.store import Store
@@ -90,6 +91,26 @@ def test_a_report_stands_alone_and_shows_every_text(store: Store, tmp_path: Path
     for fact in (card.suite_digest, "d" * 64, "e" * 64, "temperature 0.7", "tok:zh", "pass^3"):
         assert fact in page.said
     assert page.tags.count("svg") == 2  # figures, and the two versions over time
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "Worst: answer 3, fail. The product is not named"), ("zh", "最差：第 3 次，不合格。没有写出产品名")],
+)
+def test_a_report_names_the_worst_answer_to_a_brief(language: str, said: str) -> None:
+    plan = Plan(SHIPPED[language], items=4, briefs=2, repeats=3)
+    shaky = plan.stability()[0].id
+
+    def once_wrong(call: Call) -> str:
+        return failing(call) if (call.item.id, call.part, call.repeat) == (shaky, STABILITY, 2) else excellent(call)
+
+    card = make_card(plan, written(plan, once_wrong), None, base_model="toy")
+    assert Card.from_json(json.loads(json.dumps(card.to_json()))) == card
+    scorecard = Scorecard(1, "copy-0001", "base", language, 1, {}, None, None, "2026-01-01T00:00:00")
+    page = Page(render_report(Report(scorecard, card, (), (), "")))
+    said_of = " ".join(page.said.split())
+    assert said in said_of
+    assert said_of.count(said.partition("3")[0]) == 1  # the other brief missed nothing
 
 
 def test_a_report_says_the_reason_whatever_it_is() -> None:

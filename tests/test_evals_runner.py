@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evals_edge import Writer, serving
+from typer.testing import CliRunner
 
+from evals.__main__ import app
 from evals.comparison import compare
 from evals.lint import lint, read_starter
 from evals.plan import Plan
@@ -141,6 +145,28 @@ async def test_a_stopped_run_goes_on_without_asking_again(store: Store, settings
     assert card.body is not None
 
 
+async def test_what_a_stopped_run_generated_serves_a_run_against_another_baseline(
+    store: Store, settings: Settings, plan: Plan
+) -> None:
+    live, name = train(store, settings.copydesk_home), train(store, settings.copydesk_home)
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        edge.hold_after = 30  # the baseline's 24 and a few of the candidate's
+        task = asyncio.create_task(runner(store, client, settings).run(name, plan))
+        await edge.holding.wait()
+        await asyncio.sleep(0.2)  # the thirty answers reach the store
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        edge.hold_after = None
+        hotter = replace(plan, sampling=replace(plan.sampling, temperature=1.0))
+        for other in (hotter, replace(plan, seed=6)):  # these share nothing with what was stopped
+            await runner(store, client, settings).run(name, other, baseline=live)
+        card = await runner(store, client, settings).run(name, plan, baseline=live)
+        asked = Counter(body["model"] for body in edge.requests)
+        assert asked == {"base": 24, live: 3 * 24, name: 3 * 24}
+    assert (card.baseline, len(store.samples(card.id))) == (live, 24)
+
+
 async def test_the_baseline_is_generated_once_for_all_candidates(store: Store, settings: Settings, plan: Plan) -> None:
     first = train(store, settings.copydesk_home)
     second = train(store, settings.copydesk_home)
@@ -255,6 +281,8 @@ def test_a_larger_draw_keeps_the_smaller_one(suite: Suite) -> None:
         ({"language": "fr"}, "language is 'fr'"),
         ({"requirements": {"length": [9]}}, "length"),
         ({"requirements": {"colour": "red"}}, "colour"),
+        ({"requirements": {"aliases": "Alder"}}, "aliases must be a list of texts"),
+        ({"requirements": {"format": "bullets"}}, "format must be paragraph or list"),
         ({"requirements": []}, "line 2"),
     ],
 )
@@ -264,6 +292,14 @@ def test_a_broken_row_is_named(tmp_path: Path, change: dict[str, object], said: 
     with pytest.raises(CopydeskError, match="line 2") as error:
         read_suite(str(path))
     assert said in str(error.value)
+
+
+def test_lint_prints_json(tmp_path: Path) -> None:
+    path = tmp_path / "twice.jsonl"
+    path.write_text("\n".join(map(json.dumps, [row("mug"), row("mug") | {"id": "again"}])), encoding="utf-8")
+    told = CliRunner().invoke(app, ["lint", str(path), "--json"])
+    assert told.exit_code == 1
+    assert any("again: Brief with the same brief as en-mug" in found for found in json.loads(told.stdout)[str(path)])
 
 
 def test_lint_finds_what_is_planted(tmp_path: Path, suite: Suite) -> None:
@@ -377,6 +413,16 @@ async def test_an_extension_survives_kill_9(store: Store, settings: Settings, la
         asked = [body for body in edge.requests if body["max_tokens"] > 1]  # not the client's question what is there
         assert len(asked) <= 2 * 16 + 60 + 10  # what was in flight when it was killed may be asked again
     assert len(store.samples(card.id)) == 16 + 30
+
+
+async def test_a_brief_that_asks_for_more_gets_more_tokens(store: Store, settings: Settings, plan: Plan) -> None:
+    first, *others = plan.suite.items
+    asking = replace(first.task.requirements, length=(240, 300))
+    longer = replace(first, task=task_of(asking, "en", "home"))
+    plan = replace(plan, suite=replace(plan.suite, items=(longer, *others)))
+    async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
+        await runner(store, client, settings).run("base", plan)
+    assert {body["max_tokens"] for body in edge.requests} == {256, 600}
 
 
 async def test_two_cards_are_compared_on_the_briefs_that_both_have(

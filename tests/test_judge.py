@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,16 +16,21 @@ from typing import Any
 import openai
 import pytest
 from aiohttp import web
+from cards import example_card
 from openai_double import EngineDouble
 from test_grading import ITEMS, fill, scorecard_with_samples, scored_again
 
+from bot.scorecards import said_by_people
+from bot.texts import Words
 from evals.judge import Judge, UnscoredError, judge_scorecard, open_judge, questions_for
+from evals.report import Report, render_report
+from evals.tables import print_people
 from serving.card import KAPPA_NEEDED, LABELS_NEEDED, Agreement, Judged
 from serving.counts import wilson
 from serving.grades import Grades, Kind
 from serving.judge_answers import JudgeAnswers
 from serving.prompt import task_of
-from serving.records import CopydeskError, Requirements
+from serving.records import CopydeskError, Requirements, Scorecard
 from serving.settings import Settings
 from serving.store import Store
 
@@ -38,6 +44,11 @@ def said(text: str, tokens: dict[str, float] | None = None) -> dict[str, Any]:
         top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in tokens.items()]
         choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
     return {"id": "x", "object": "chat.completion", "created": 0, "model": "arbiter", "choices": [choice]}
+
+
+def answered(**choice: Any) -> dict[str, Any]:
+    """An answer with exactly this choice."""
+    return {**said(""), "choices": [choice]}
 
 
 Say = Callable[[dict[str, Any]], dict[str, Any] | web.Response]
@@ -95,8 +106,10 @@ async def test_chinese_is_asked_and_understood_in_chinese() -> None:
     assert "文案是否通顺" in double.asked[0]["messages"][1]["content"]
 
 
-async def test_without_logprobs_the_word_counts() -> None:
-    async with judging(lambda body: said("**Yes**, it is.")) as (judge, _):
+@pytest.mark.parametrize("logprobs", [None, {"content": None}, {"content": [{"token": "Yes", "logprob": -0.1}]}])
+async def test_without_logprobs_the_word_counts(logprobs: dict[str, Any] | None) -> None:
+    answer = answered(message={"content": "**Yes**, it is."}, logprobs=logprobs)
+    async with judging(lambda body: answer) as (judge, _):
         assert await judge.question("A lamp.", LAMP, "fluent") == 1.0
 
 
@@ -136,6 +149,14 @@ async def test_of_two_texts_the_order_decides_nothing() -> None:
         (said("Maybe", {"Maybe": 0.9, "Yes": 0.1}), "neither yes nor no"),
         ({**said(""), "choices": []}, "no text"),
         ({"hello": "world"}, "no text"),
+        (answered(), "no text"),
+        (answered(text="yes"), "no text"),
+        (answered(message=None), "no text"),
+        (answered(message="yes"), "no text"),
+        (answered(message={"content": None}), "neither yes nor no"),
+        (answered(message={"content": "Hm."}, logprobs={"content": [{"token": "Hm"}]}), "neither yes nor no"),
+        (answered(message={"content": "Hm."}, logprobs={"content": [{"top_logprobs": [{}]}]}), "no text"),
+        ({**said(""), "choices": [None]}, "no text"),
         (web.Response(text="<html>busy</html>", content_type="text/html"), "not an answer"),
         (web.Response(text="{", content_type="application/json"), "not an answer"),
         (web.json_response({"error": {"message": "overloaded"}}, status=503), "HTTP 503"),
@@ -220,6 +241,68 @@ async def test_the_judge_is_measured_against_people_and_needs_a_hundred_labels(s
     assert (found.people, found.calibrated) == (Agreement(1.0, 20), False)
     enough = Judged("j", wilson(0, 0), wilson(0, 0), 0, 0, 0, 0, Agreement(KAPPA_NEEDED, LABELS_NEEDED))
     assert enough.calibrated
+
+
+def chosen(n: int) -> float:
+    """What the judge below thinks of the candidate's text about lamp `n`: better, as good, or worse."""
+    return (1.0, 0.5, 0.0)[n % 3]
+
+
+def chooses(body: dict[str, Any]) -> dict[str, Any]:
+    text = body["messages"][1]["content"]
+    lamp = re.search(r"Lamp (\d+) in", text)
+    assert lamp is not None
+    new_first, better = "new" in text[lamp.start() : lamp.start() + 20], chosen(int(lamp[1]))
+    return said("A" if better == 0.5 or (better == 1.0) == new_first else "B")
+
+
+def vote(grades: Grades, scorecard: Scorecard, user: str, wish: Callable[[int], float]) -> None:
+    sheet = grades.open(scorecard, user, Kind.VOTES)
+    while entry := sheet.next:
+        better = wish(int(entry.texts[0].split()[1]))
+        answer = "tie" if better == 0.5 else "a" if (better == 1.0) == ("new" in entry.texts[0]) else "b"
+        sheet = grades.answer(sheet.id, user, entry.position, answer, 100.0 + entry.position)
+
+
+async def test_what_the_judge_prefers_is_measured_against_what_most_people_prefer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.grades.SHEET_SIZE", ITEMS)  # everybody compares the same briefs
+    scorecard, grades, answers = scorecard_with_samples(store), Grades(store), JudgeAnswers(store)
+    async with judging(chooses) as (judge, _):
+        await judge_scorecard(store, judge, scorecard, lambda done, total: None)
+    found = answers.of(scorecard)
+    assert found is not None
+    assert (found.wins, found.ties, found.losses, found.votes) == (10, 10, 10, Agreement(None, 0))
+    for user in ("U_A", "U_B"):
+        vote(grades, scorecard, user, lambda n: chosen(n + 1) if n < 6 else chosen(n))
+    vote(grades, scorecard, "U_C", lambda n: 1.0 - chosen(n))  # outvoted
+    sheet = grades.open(scorecard, "U_D", Kind.VOTES)
+    grades.answer(sheet.id, "U_D", 1, "tie", 1.0)  # not done, so it says nothing yet
+    again = answers.of(scorecard)
+    assert again is not None
+    # 24 of 30 agree, and 10 of 30 would by chance.
+    assert (again.votes.kappa, again.votes.labels) == (pytest.approx(0.7), ITEMS)
+    assert again.people == found.people == Agreement(None, 0)
+
+
+def test_how_far_the_judge_chooses_as_people_do_is_shown_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = Judged("arbiter", wilson(0, 0), wilson(0, 0), 0, 0, 0, 0, Agreement(0.5, 40), Agreement(0.7, 30))
+    for language, told in (("en", "which of two texts is better"), ("zh", "两篇里选更好的一篇")):
+        kappa = {"en": "κ = 0.70 on 30 pairs", "zh": "κ = 0.70（30 对）"}[language]
+        card = replace(example_card(), language=language, judged=judged)
+        scorecard = Scorecard(1, "copy-0001", "base", "en", 1, {}, None, None, "2026-01-01T00:00:00")
+        report = render_report(Report(scorecard, card, (), (), ""))
+        assert told in report
+        assert kappa in report
+        (line,) = said_by_people(card, Words(language))
+        assert told in line
+        assert "κ = 0.70" in line
+        assert told not in render_report(
+            Report(scorecard, replace(card, judged=replace(judged, votes=Agreement(None, 0))), (), (), "")
+        )
+    print_people(card)
+    assert "judge and people, compared blind: kappa 0.70 on 30 pairs" in capsys.readouterr().out
 
 
 async def test_a_person_who_thinks_again_is_compared_with_the_judge_by_the_last_word(store: Store) -> None:
@@ -318,9 +401,11 @@ async def test_the_command_judges_and_says_how_far_to_trust_it(store: Store, set
             *("-m", "evals", "judge", str(scorecard.id)),
             env={**os.environ, "COPYDESK_HOME": str(settings.copydesk_home), "COPYDESK_JUDGE_ENDPOINT": double.url},
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
-        out, _ = await process.communicate()
+        out, bar = await process.communicate()
     assert process.returncode == 0
+    assert f"{ITEMS * 7}/{ITEMS * 7}" in bar.decode()
     assert f"judge arbiter (uncalibrated): excellent {ITEMS}/{ITEMS}" in out.decode()
     assert "judge and people: kappa not measured on 0 texts" in out.decode()
     assert json.dumps(scorecard.body) == json.dumps(store.scorecard(scorecard.id).body)
