@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from serving.jobs import Jobs
-from serving.processes import log_of, start_module
+from serving.processes import log_of, round_module, start_module
 from serving.records import Round
 from serving.settings import Settings
 from serving.store import Store
@@ -97,7 +97,11 @@ class Schedule:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; a round that is under way then goes on at the next start."""
         while self._rules.any and not stop.is_set():
-            await self.look(stop)
+            try:
+                await self.look(stop)
+            except Exception:
+                # A round can wait; the desk, which this task's end would end, cannot.
+                log.exception("The schedule stumbled and looks again in %.0f s.", LOOK_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_S)
 
@@ -120,7 +124,7 @@ class Schedule:
         if interrupted and self._given_up(interrupted):
             return ()
         if interrupted or due(self._now(), _start_of(last), new, self._rules):
-            return "trainer", "evals"
+            return round_module(self._settings), "evals"
         return ("evals",) if versions and self._store.unscored_languages(versions[0].name) else ()
 
     def _given_up(self, round: Round) -> bool:
@@ -128,7 +132,7 @@ class Schedule:
         job = self._jobs.job(round.id)
         if job is None or job.tries < MOST_TRIES:
             return False
-        where = log_of(self._settings, "trainer")
+        where = log_of(self._settings, round_module(self._settings))
         self._store.fail_round(
             round.id,
             f"its process was killed {job.tries} times at about the same place, most often a sign of too little free "

@@ -1,4 +1,5 @@
 """Engines on several machines, on Ray: Serve passes each request to one of them; a round runs where there is room.
+Run: python -m serving.cluster run, with the options of python -m trainer run
 
 COPYDESK_RAY_ADDRESS names the cluster. Every machine has Copydesk installed and sees the adapters and models of
 COPYDESK_HOME at the same path. The desk speaks to Serve's proxy as it speaks to any engine; the replicas agree among
@@ -30,9 +31,10 @@ import httpx2
 from serving.client import EngineUnavailable, ModelClient
 from serving.endpoint import endpoint_key
 from serving.engine import arguments, environment, reason_of
+from serving.lock import alone, only_round
 from serving.model import base_model_path
 from serving.records import CopydeskError, RoundState
-from serving.settings import Settings
+from serving.settings import Settings, read_settings
 from serving.store import BASE, Store
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ PROXY_S = 60.0
 SYNC_S = 0.3
 GONE_S = 10.0  # a replica that was silent for so long is not waited for
 LOAD_S = 120.0  # for all replicas to load an adapter
+ROOM_S = 10.0  # for what just ended to leave its room to a round
 AT_ONCE = 256  # requests in one replica; vLLM queues what it cannot batch
 
 
@@ -401,8 +404,9 @@ def _fleet(ray: Any, settings: Settings, model: str, command: tuple[str, ...]) -
 
 # Rounds
 
+COPY = ".round-"  # how the name of a round's copy of COPYDESK_HOME begins
 ROUND_TABLES = {"rounds": "id"} | dict.fromkeys(
-    ("round_pairs", "round_exclusions", "round_jobs", "versions"), "round_id"
+    ("round_pairs", "round_exclusions", "round_drafts", "round_jobs", "versions"), "round_id"
 )
 
 
@@ -416,26 +420,43 @@ def run_round(settings: Settings, options: list[str]) -> int:
 
     Returns:
         The trainer's exit status; its output goes to ours.
+
+    Raises:
+        CopydeskError: another round runs, or there is no cluster, or no room on it.
     """
-    store = Store(settings.database)
-    rounds = store.rounds()
-    last = max((round.id for round in rounds), default=0)
-    # A round that was killed is taken up again, so it is among those that change.
-    first = min((round.id for round in rounds if round.state is RoundState.RUNNING), default=last + 1)
-    home = Path(tempfile.mkdtemp(prefix=".round-", dir=settings.copydesk_home.resolve()))
-    try:
-        _copy_home(settings, home)
-        with joined(settings) as ray:
-            resource: dict[str, Any] = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
-            train = ray.remote(_train).options(**resource, max_retries=3)
-            status, output = ray.get(train.remote(str(home), options, {"COPYDESK_MODEL": settings.copydesk_model}))
-        print(output, end="", flush=True)
-        if any(round.id > last for round in store.rounds()):
-            raise CopydeskError("Another round began here meanwhile; this one is not taken over. Run it again.")
-        _take_over(Store(home / settings.database.name), store, first)
-    finally:
-        shutil.rmtree(home)
-    return int(status)
+    with alone(settings.copydesk_home / "round.lock", "A round runs on the cluster already; wait for it to end."):
+        store = Store(settings.database)
+        _recover(settings, store)
+        last = _last(store)
+        # A round that was killed is taken up again, so it is among those that change.
+        first = min((round.id for round in store.rounds() if round.state is RoundState.RUNNING), default=last + 1)
+        home = Path(tempfile.mkdtemp(prefix=COPY, dir=settings.copydesk_home.resolve()))
+        try:
+            _copy_home(settings, home)
+            with joined(settings) as ray:
+                status, output = _trained(ray, settings, home, options)
+            print(output, end="", flush=True)
+            if _last(store) > last:
+                raise CopydeskError("Another round began here meanwhile; this one is not taken over. Run it again.")
+            _take_over(Store(home / settings.database.name), store, first)
+        finally:
+            shutil.rmtree(home)
+    return status
+
+
+def _last(store: Store) -> int:
+    return max((round.id for round in store.rounds()), default=0)
+
+
+def _recover(settings: Settings, store: Store) -> None:
+    """Take over what a `run_round` that was killed left in its copy, so that the next round goes on with it.
+
+    Its trainer ends with it. Should one train on nevertheless, it has the lock, and its copy stays.
+    """
+    with only_round(settings.adapters.resolve()):
+        for home in settings.copydesk_home.glob(f"{COPY}*"):
+            _take_over(Store(home / settings.database.name), store, _last(store) + 1)
+            shutil.rmtree(home)
 
 
 def _copy_home(settings: Settings, home: Path) -> None:
@@ -449,11 +470,42 @@ def _copy_home(settings: Settings, home: Path) -> None:
         source.backup(target)
 
 
-def _train(home: str, options: list[str], variables: dict[str, str]) -> tuple[int, str]:
+def _trained(ray: Any, settings: Settings, home: Path, options: list[str]) -> tuple[int, str]:
+    """`_train` on a machine that has room for all its processes."""
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    processes = settings.copydesk_ray_round_processes
+    what = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+    # A bundle lies on one machine. A task alone would wait without a word for room that never comes.
+    room = placement_group([{what: processes}])
+    if not room.wait(ROOM_S):
+        raise CopydeskError(no_room(what, processes))
+    resources = {"num_gpus": processes, "num_cpus": 0} if what == "GPU" else {"num_cpus": processes}
+    strategy = PlacementGroupSchedulingStrategy(room)
+    train = ray.remote(_train).options(**resources, max_retries=3, scheduling_strategy=strategy)
+    variables = {"COPYDESK_MODEL": settings.copydesk_model, "COPYDESK_HOME": str(home), "COPYDESK_RAY_ADDRESS": ""}
+    status, output = ray.get(train.remote(processes, options, variables))
+    return int(status), str(output)
+
+
+def no_room(what: str, count: int) -> str:
+    """Args: what: "GPU" or "CPU"; count: that the round needs."""
+    step = "wait for what runs there to end"
+    if what == "GPU":
+        step = f"set COPYDESK_RAY_REPLICAS to {count} less than there are GPUs and start the desk again"
+    things = what if count == 1 else f"{what}s"
+    return f"No machine of the cluster has {count} {things} free for the round; {step}, or add a machine."
+
+
+def _train(processes: int, options: list[str], variables: dict[str, str]) -> tuple[int, str]:
     """On the chosen machine."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    # Ray's own number of threads is for all of them together.
+    threads = {"OMP_NUM_THREADS": "1"} if processes > 1 else {}
     done = subprocess.run(
-        [sys.executable, "-m", "trainer", "run", *options],
-        env={**os.environ, **variables, "COPYDESK_HOME": home, "COPYDESK_RAY_ADDRESS": ""},
+        [sys.executable, "-m", *(launcher if processes > 1 else []), "trainer", "run", *options],
+        env={**os.environ, **threads, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -467,3 +519,10 @@ def _take_over(copy: Store, store: Store, first: int) -> None:
         for table in ROUND_TABLES:
             key = "id" if table == "rounds" else "round_id"
             db.table(table).insert_all(copy.rows(f"SELECT * FROM {table} WHERE {key} >= ?", first), replace=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_round(read_settings(), sys.argv[2:]))
+    except CopydeskError as error:
+        sys.exit(str(error))

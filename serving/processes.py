@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from serving.settings import Settings
+
+PR_SET_PDEATHSIG = 1
 
 
 def start_module(settings: Settings, module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -25,6 +29,17 @@ def start_module(settings: Settings, module: str, *arguments: str) -> subprocess
             stderr=output,
             start_new_session=True,
         )
+
+
+def round_module(settings: Settings) -> str:
+    """The module whose `run` makes a round: on this machine, or where the cluster has room."""
+    return "serving.cluster" if settings.copydesk_ray_address else "trainer"
+
+
+def end_with_parent(how: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent is gone, however it went."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
 
 
 def log_of(settings: Settings, module: str) -> Path:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     copydesk_ray_address: str = Field(default="", description="a Ray cluster that runs our engines, host:port")
     copydesk_ray_port: int = Field(default=8000, ge=1, le=65535, description="of Serve's proxy, on 127.0.0.1")
     copydesk_ray_replicas: int = Field(default=0, ge=0, description="engines; 0: one a GPU, or one a machine")
+    copydesk_ray_round_processes: int = Field(
+        default=1, ge=1, description="of a round there, all on one machine: a GPU each, without GPUs a CPU"
+    )
     copydesk_judge_endpoint: str = Field(default="", description="an OpenAI-compatible endpoint that judges texts")
     copydesk_judge_model: str = Field(default="", description="the judging model's name there, where it lists several")
     copydesk_judge_key: str = Field(default="", repr=False, description="its API key, where it wants one")

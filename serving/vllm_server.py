@@ -7,7 +7,6 @@ when the parent is gone, however it went, and what does not heed it is killed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import runpy
@@ -18,7 +17,8 @@ from functools import partial
 from multiprocessing import get_context
 from threading import Thread
 
-PR_SET_PDEATHSIG = 1
+from serving.processes import end_with_parent
+
 GRACE_S = 20.0  # for the drafts under way
 # The newer name first: releases before 0.30 have only the other.
 SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
@@ -26,7 +26,7 @@ SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.open
 
 def main() -> None:
     parent = int(sys.argv.pop(1))
-    _end_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:  # it went before the kernel was told
         sys.exit(1)
     _fork_the_core()
@@ -45,12 +45,7 @@ def _fork_the_core() -> None:
     if current_platform.is_cpu():
         utils.get_mp_context = partial(get_context, "fork")
         # Should the server be killed outright, its core does not stay behind with the memory.
-        os.register_at_fork(after_in_child=partial(_end_with_parent, signal.SIGKILL))
-
-
-def _end_with_parent(how: signal.Signals) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
+        os.register_at_fork(after_in_child=partial(end_with_parent, signal.SIGKILL))
 
 
 def _end_after(parent: int) -> None:

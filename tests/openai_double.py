@@ -6,7 +6,6 @@ As a process of its own it tells its process id: python tests/openai_double.py S
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from serving.vllm_server import PR_SET_PDEATHSIG
+from serving.processes import end_with_parent
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -156,7 +155,7 @@ async def _send(response: web.StreamResponse, model: str, delta: dict[str, Any],
 
 
 async def _main(socket: str) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # as serving.vllm_server does
+    end_with_parent(signal.SIGTERM)  # as serving.vllm_server does
     words = Answer(("Warm ", "light ", "from ", str(os.getpid())), pause=0.1)
     async with EngineDouble(socket=socket, default=words, strict=True):
         await asyncio.Event().wait()

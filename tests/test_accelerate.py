@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,6 +20,7 @@ from safetensors.torch import load_file
 from tiny import EXACT, choices, dpo, judged, kto, objective, starter_data
 from transformers import AutoTokenizer
 
+from serving.processes import lives
 from serving.settings import Settings
 from serving.store import Store
 from trainer import lora
@@ -24,6 +28,7 @@ from trainer.group import ALONE, Group, joined
 from trainer.preference import preference_stage
 from trainer.recipe import Recipe
 
+ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {
     "pairs": replace(EXACT, epochs=2, batch_pairs=3),  # six pairs: shares of two and one
     "dpo": replace(dpo(batch=3), batch_pairs=4),
@@ -81,6 +86,33 @@ def test_without_a_launcher_a_round_is_alone() -> None:
 
 def test_shares_cover_a_step_once() -> None:
     assert [Group(rank, 3).share("abcde") for rank in range(3)] == [["a", "d"], ["b", "e"], ["c"]]
+
+
+def test_processes_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "process.py"
+    script.write_text(
+        "import os, pathlib, time\n"
+        "from trainer.group import joined\n"
+        "with joined(os.environ) as group:\n"
+        f"    pathlib.Path({str(tmp_path)!r}, str(group.rank)).symlink_to(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    launcher = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    names = [tmp_path / "0", tmp_path / "1"]  # links, which appear with what they say
+    wait_until(lambda: all(name.is_symlink() for name in names), 120)
+    ranks = [psutil.Process(int(name.readlink().name)) for name in names]
+    started = [process.create_time() for process in ranks]
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: not any(lives(one.pid, at) for one, at in zip(ranks, started, strict=True)), 10)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])

@@ -21,6 +21,8 @@ from serving.client import Completion, EngineUnavailable, ModelClient, Piece, Sa
 from serving.cluster import Order, Refusal, Roster
 from serving.endpoint import endpoint_key
 from serving.exchange import starter_pairs
+from serving.jobs import Heard, Jobs
+from serving.lock import alone, only_round
 from serving.records import CopydeskError, RoundState, Version
 from serving.settings import Settings
 from serving.store import BASE, Store
@@ -40,7 +42,7 @@ def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     os.environ["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"
     from ray.cluster_utils import Cluster
 
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
     try:
         machines.add_node(num_cpus=1)
         settings = Settings(
@@ -179,16 +181,89 @@ async def answered(client: ModelClient, model: str) -> Completion:
 def test_a_round_runs_on_the_cluster_and_its_version_is_the_desks(
     two_machines: Settings, tiny_model: Path, tmp_path: Path
 ) -> None:
-    settings = two_machines.model_copy(update={"copydesk_model": str(tiny_model), "copydesk_home": tmp_path})
+    home = {"copydesk_model": str(tiny_model), "copydesk_home": tmp_path}
+    settings = two_machines.model_copy(update={**home, "copydesk_ray_round_processes": 2})
     store = Store(settings.database)
     store.add_pairs(starter_pairs("en")[:6])
     assert cluster.run_round(settings, ["--language", "en"]) == 0
     (round,) = store.rounds()
     assert (round.state, round.pairs) == (RoundState.DONE, len(store.round_pairs(round.id)))
+    assert round.facts["processes"] == 2
     (version,) = store.versions()
     assert Path(version.path) == settings.adapters.resolve() / version.name
     assert (Path(version.path) / "adapter_model.safetensors").is_file()
     assert not list(settings.copydesk_home.glob(".round-*"))
+
+
+def test_a_round_without_room_says_so_instead_of_waiting(
+    two_machines: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ROOM_S", 1.0)
+    changes = {"copydesk_home": tmp_path, "copydesk_ray_round_processes": 3}  # an engine has one of the three CPUs
+    with pytest.raises(CopydeskError, match="No machine of the cluster has 3 CPUs free for the round; wait"):
+        cluster.run_round(two_machines.model_copy(update=changes), [])
+    assert not list(tmp_path.glob(".round-*"))
+
+
+def test_where_engines_have_every_gpu_the_next_step_is_fewer_engines() -> None:
+    assert cluster.no_room("GPU", 1) == (
+        "No machine of the cluster has 1 GPU free for the round; set COPYDESK_RAY_REPLICAS to 1 less than there are "
+        "GPUs and start the desk again, or add a machine."
+    )
+
+
+def test_all_that_hangs_on_a_round_is_taken_over(store: Store) -> None:
+    tables = [row["name"] for row in store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    keys = {table: store.rows(f"PRAGMA foreign_key_list({table})") for table in tables}
+    hanging = {table for table in tables if any(key["table"] == "rounds" for key in keys[table])}
+    assert set(cluster.ROUND_TABLES) == {"rounds"} | hanging
+
+
+@pytest.fixture
+def nowhere(settings: Settings) -> Settings:
+    """The settings of a desk whose cluster is down."""
+    pytest.importorskip("ray")
+    return settings.model_copy(update={"copydesk_ray_address": f"127.0.0.1:{unused_port()}"})
+
+
+def left_over(settings: Settings) -> Store:
+    """The copy of a `run_round` that was killed."""
+    home = settings.copydesk_home / ".round-killed"
+    home.mkdir()
+    cluster._copy_home(settings, home)
+    return Store(home / settings.database.name)
+
+
+def test_a_round_whose_command_was_killed_is_the_desks_to_go_on_with(nowhere: Settings, store: Store) -> None:
+    store.add_pairs(starter_pairs("en")[:1])
+    request = store.add_request(starter_pairs("en")[0].task, user="U1", channel="C1", thread_ts="1", locale="en")
+    assert request is not None
+    counted = {"prompt_tokens": 1, "completion_tokens": 1, "first_token_s": None, "total_s": 1.0}
+    draft = store.answer(request.id, version=BASE, text="Warm light.", ts="2", **counted)
+    copy = left_over(nowhere)
+    round = copy.start_round({"name": "dpo"}, [1], "digest")
+    Jobs(copy).hear(round.id, {"corrected": [draft.id]}, [])
+    Jobs(copy).begin(round.id, "fingerprint")
+    with pytest.raises(CopydeskError, match="No Ray cluster answers"):
+        cluster.run_round(nowhere, [])
+    assert [(round.version, round.state) for round in store.rounds()] == [("copy-0001", RoundState.RUNNING)]
+    assert Jobs(store).heard(round.id) == [Heard(draft.id, "corrected", "")]
+    assert not list(nowhere.copydesk_home.glob(".round-*"))
+
+
+def test_a_copy_stays_while_its_trainer_trains_on(nowhere: Settings, store: Store) -> None:
+    left_over(nowhere)
+    with only_round(nowhere.adapters), pytest.raises(CopydeskError, match="A round is running already"):
+        cluster.run_round(nowhere, [])
+    assert list(nowhere.copydesk_home.glob(".round-*"))
+
+
+def test_two_rounds_never_go_to_the_cluster_at_once(nowhere: Settings) -> None:
+    with (
+        alone(nowhere.copydesk_home / "round.lock", ""),
+        pytest.raises(CopydeskError, match="A round runs on the cluster already"),
+    ):
+        cluster.run_round(nowhere, [])
 
 
 def test_no_cluster_at_the_address_is_one_clear_message(tmp_path: Path) -> None:

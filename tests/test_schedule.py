@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from aiohttp.test_utils import unused_port
 from bot_world import World, offers, running, world
 from openai_double import EngineDouble
 from pydantic import ValidationError
@@ -20,6 +22,7 @@ from bot.schedule import PAUSE, Rules, Schedule, due
 from bot.texts import Words
 from serving.exchange import starter_pairs
 from serving.jobs import Job, Jobs
+from serving.processes import log_of
 from serving.records import Round, RoundState
 from serving.settings import Settings
 from serving.store import Store
@@ -105,6 +108,15 @@ async def test_a_round_that_fails_is_not_tried_again_at_once(settings: Settings,
     assert "holds no model" in log
     await schedule.look(asyncio.Event())
     assert (settings.logs / "trainer.log").read_text() == log
+
+
+async def test_with_a_cluster_the_schedules_rounds_go_there(settings: Settings, store: Store) -> None:
+    changes = {"copydesk_ray_address": f"127.0.0.1:{unused_port()}", "copydesk_round_pairs": 1}
+    schedule = Schedule(settings.model_copy(update=changes), store, lambda: NOW)
+    store.add_pairs(starter_pairs("en")[:9])
+    await schedule.look(asyncio.Event())
+    assert re.search("No Ray cluster answers|Ray is not installed", log_of(settings, "serving.cluster").read_text())
+    assert not log_of(settings, "trainer").exists()
 
 
 async def test_a_round_that_is_killed_again_and_again_is_given_up(settings: Settings, store: Store) -> None:

@@ -17,7 +17,14 @@ from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import EXACT, objective, pair, starter_data
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    MixtralConfig,
+    Phi3Config,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from serving.prompt import task_messages
 from serving.records import CopydeskError, Pair, PairSource, RoundState, Split, Task
@@ -27,7 +34,7 @@ from serving.store import NewPair, Store
 from trainer import lora
 from trainer.__main__ import main
 from trainer.dataset import IGNORED, end_token, prompt_tokens, training_data
-from trainer.recipe import ARTICLE, DEFAULT, Recipe
+from trainer.recipe import ARTICLE, DEFAULT, QLORA, Recipe
 from trainer.reporting import reported
 from trainer.rounds import FACTS, run_round
 
@@ -144,6 +151,34 @@ def test_a_larger_base_learns_at_a_lower_rate() -> None:
 # Fitting
 
 
+def save_config(config: PretrainedConfig, path: Path) -> str:
+    """A base without weights: whoever asks for them gets an OSError."""
+    config.save_pretrained(path)
+    return str(path)
+
+
+def test_a_base_that_lacks_targets_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    fused = save_config(Phi3Config(num_hidden_layers=1), tmp_path / "fused")
+    for recipe in (DEFAULT, QLORA):
+        with pytest.raises(CopydeskError) as refused:
+            lora.load_model(fused, recipe)
+        assert str(refused.value) == (
+            f"Recipe {recipe.name} does not fit the base model: Phi3ForCausalLM has no q_proj, k_proj, v_proj, "
+            "gate_proj, up_proj; set COPYDESK_MODEL to a base that has them."
+        )
+    experts = save_config(MixtralConfig(num_hidden_layers=1), tmp_path / "experts")
+    with pytest.raises(CopydeskError, match="has no gate_proj, up_proj, down_proj; take recipe article, or set"):
+        lora.load_model(experts, DEFAULT)
+    lora.require_targets(experts, ARTICLE)
+
+
+def test_each_process_loads_a_base_of_4_bits_onto_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora, "find_spec", lambda name: name)
+    monkeypatch.setattr(lora, "BitsAndBytesConfig", dict)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert lora.packing(QLORA, torch.device("cuda"), torch.bfloat16)["device_map"] == {"": 1}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_adapter(
     tiny_model: Path, tokenizer: PreTrainedTokenizerBase, precision: str
@@ -249,7 +284,7 @@ def test_the_article_trains_as_published(desk: Settings, filled: Store) -> None:
 def test_nothing_to_train_on_is_told_without_a_round(desk: Settings, store: Store) -> None:
     with pytest.raises(CopydeskError, match="No pairs to train on; correct drafts"):
         run_round(desk, store, EXACT)
-    store.add_pairs([NewPair(Task(f"Write {n}."), "x" * 3000, PairSource.IMPORT) for n in range(3)])
+    store.add_pairs([NewPair(Task(f"Write {n}."), "x" * (3000 + n), PairSource.IMPORT) for n in range(3)])
     with pytest.raises(CopydeskError, match=r"left out, the first: pair \d: .* tokens, and the recipe takes 256"):
         run_round(desk, store, EXACT)
     assert store.rounds() == []

@@ -6,6 +6,7 @@ summed. The first process alone reads the store and writes; the others are told 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from serving.processes import end_with_parent
 
 T = TypeVar("T")
 
@@ -65,6 +68,8 @@ def joined(environment: Mapping[str, str]) -> Iterator[Group]:
     if size == 1:
         yield ALONE
         return
+    # A launcher that is killed ends nobody: its processes would train on and hold the lock.
+    end_with_parent(signal.SIGKILL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(environment["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -23,6 +23,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -38,7 +39,7 @@ from trainer.dataset import IGNORED, Row, TrainingData
 from trainer.group import ALONE, Group
 from trainer.objective import Objective
 from trainer.plan import MemoryPlan, keep_freed_memory, memory_plan
-from trainer.recipe import Recipe
+from trainer.recipe import RECIPES, Recipe
 
 DIVERGED = 2.0  # times the first steps' loss
 WATCHED_STEPS = 10
@@ -105,12 +106,13 @@ def load_model(base: str, recipe: Recipe) -> torch.nn.Module:
     """The base with a fresh adapter, on the device it will train on.
 
     Raises:
-        CopydeskError: there is no such model, or it has none of the recipe's target modules.
+        CopydeskError: there is no such model, or it lacks some of the recipe's target modules.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = working_dtype(recipe, device)
     attention = SEGMENTS if recipe.batching == "packed" else "sdpa"
     try:
+        require_targets(base, recipe)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             base, dtype=dtype, attn_implementation=attention, **packing(recipe, device, dtype)
         )
@@ -126,12 +128,27 @@ def load_model(base: str, recipe: Recipe) -> torch.nn.Module:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(recipe.seed)
-    try:
-        # bf16 adapters spare two conversions a layer (232 against 168 tok/s on two cores); their exact values and
-        # the optimiser's state are kept in fp32 beside them.
-        return cast(torch.nn.Module, get_peft_model(model, config, autocast_adapter_dtype=dtype is torch.float16))
-    except ValueError as error:
-        raise CopydeskError(f"Recipe {recipe.name} does not fit the base model: {error}") from error
+    # bf16 adapters spare two conversions a layer (232 against 168 tok/s on two cores); their exact values and
+    # the optimiser's state are kept in fp32 beside them.
+    return cast(torch.nn.Module, get_peft_model(model, config, autocast_adapter_dtype=dtype is torch.float16))
+
+
+def require_targets(base: str, recipe: Recipe) -> None:
+    """Refuse a base that lacks some of the recipe's target modules: PEFT would train the others and say nothing.
+
+    Asked of the configuration alone, before any weights are read.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))  # type: ignore[no-untyped-call]
+    modules = model.named_modules()
+    linear = {name.rpartition(".")[2] for name, module in modules if isinstance(module, torch.nn.Linear)}
+    if missing := [target for target in recipe.targets if target not in linear]:
+        fitting = [name for name, other in RECIPES.items() if linear.issuperset(other.targets)]
+        instead = f"take recipe {' or '.join(fitting)}, or set" if fitting else "set"
+        raise CopydeskError(
+            f"Recipe {recipe.name} does not fit the base model: {type(model).__name__} has no {', '.join(missing)}; "
+            f"{instead} COPYDESK_MODEL to a base that has them."
+        )
 
 
 def packing(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -144,7 +161,7 @@ def packing(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> dict[st
         "quantization_config": BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         ),
-        "device_map": {"": 0},
+        "device_map": {"": torch.cuda.current_device()},  # of several processes each has its own
     }
 
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from serving.handover import Memory
 from serving.held_out import suite_keys
 from serving.jobs import Jobs, cancelled_message
+from serving.lock import only_round
 from serving.model import base_model_path
 from serving.records import CopydeskError, Pair, Round, RoundState, Split, Version
 from serving.registry import digest_of
@@ -175,20 +176,6 @@ def prepare(
     return replace(data, judgements=judgements_for(recipe, store, data, tokenizer, language))
 
 
-@contextmanager
-def only_round(adapters: Path) -> Iterator[None]:
-    """Raises CopydeskError while another process trains. The lock goes with its process, however that ends."""
-    lock = FileLock(adapters / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise CopydeskError("A round is running already; wait for it to end: copydesk round list") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def register_whole(store: Store, adapters: Path, base_model: str) -> Outcome | None:
     """Register the round whose process was killed after its files were whole. Call it under the lock."""
     outcome = None
@@ -280,7 +267,7 @@ def _failure_recorded(store: Store, round: Round) -> Iterator[None]:
     except CopydeskError as error:
         store.fail_round(round.id, str(error))
         raise
-    except (OSError, RuntimeError, MemoryError, ValueError) as error:
+    except (OSError, RuntimeError, MemoryError, ValueError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         message = f"Training failed: {lines[0][:300]}"
         store.fail_round(round.id, message)
