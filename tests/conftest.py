@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROOT = Path(__file__).resolve().parent.parent
+REAL = ("engine", "socket", "browser")  # the parts that a test may use as they are
+_passed_with = Counter[str]()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        _passed_with.update(part for part in REAL if part in report.keywords)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = ", ".join(f"{part} {_passed_with[part]}" for part in REAL)
+    terminalreporter.write_line(f"Passed with real parts: {counts}")
 
 
 @pytest.fixture
@@ -61,6 +76,17 @@ def desk(settings: Settings, tiny_model: Path) -> Settings:
 def filled(store: Store) -> Store:
     store.add_pairs(starter_pairs("en")[:24])
     return store
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes: the kernel refuses the write, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")

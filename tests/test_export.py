@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from cards import example_card
+from conftest import full_disk
 from huggingface_hub import ModelCard
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -69,6 +70,14 @@ def test_a_folder_for_the_hub_names_the_base_and_the_scores_and_no_place_of_this
     assert "## Scores" in (target / "README.md").read_text()
     base = AutoModelForCausalLM.from_pretrained(trained.copydesk_model)
     PeftModel.from_pretrained(base, target)
+
+
+def test_a_disk_that_fills_is_one_clear_message_and_leaves_nothing(
+    trained: Settings, store: Store, tmp_path: Path
+) -> None:
+    with full_disk(1 << 20), pytest.raises(CopydeskError, match=r"cannot be written .*File too large.*another place"):
+        export(trained, store, "copy-0001", tmp_path / "merged", merged=True)
+    assert [path for path in tmp_path.iterdir() if "merged" in path.name] == []
 
 
 def test_a_merged_model_answers_as_the_adapter_does(trained: Settings, store: Store, tmp_path: Path) -> None:

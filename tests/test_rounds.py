@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import full_disk
 from round_process import RECIPE, start, warm_server
 from tiny import EXACT, objective, starter_data
 from transformers import PreTrainedTokenizerBase
@@ -304,6 +306,22 @@ def test_a_full_disk_is_told_before_anything_is_read(
     with pytest.raises(CopydeskError, match=r"A round needs .* GB of free disk"):
         run_round(desk, filled, EXACT)
     assert filled.rounds() == []
+
+
+def test_a_disk_that_fills_while_the_adapter_is_written_fails_the_round_and_leaves_nothing(
+    desk: Settings, filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = lora.save
+
+    def save_on_a_full_disk(*arguments: Any) -> None:
+        with full_disk(4096):
+            save(*arguments)
+
+    monkeypatch.setattr(lora, "save", save_on_a_full_disk)
+    with pytest.raises(CopydeskError, match=r"Training failed: .*File too large"):
+        run_round(desk, filled, EXACT)
+    assert filled.rounds()[0].state is RoundState.FAILED
+    assert {path.name for path in desk.adapters.iterdir()} == {".lock"}
 
 
 @pytest.mark.skipif(not (hasattr(os, "SCHED_IDLE") and has_cpu_build()), reason="Linux without a GPU only")

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serving.card import Card
@@ -57,8 +58,9 @@ def export(settings: Settings, store: Store, name: str, target: Path, *, merged:
         if target.is_dir():
             target.rmdir()
         working.rename(target)
-    except OSError as error:
-        raise CopydeskError(f"{target} cannot be written ({error.strerror}); choose another place.") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CopydeskError(f"{target} cannot be written ({why}); choose another place.") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
 
