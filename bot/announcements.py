@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from slack_sdk.errors import SlackApiError
+from aiohttp import ClientError
+from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.blocks import JSON, section
 from bot.charts import Step, step_of
-from bot.marks import metadata, posted
+from bot.marks import has_file, metadata, posted
 from bot.office import Office, RefusalError
 from bot.refusals import code_of, passes
 from bot.scorecards import card_blocks, decided, fallback_text
@@ -41,6 +42,8 @@ class Announcements:
         self._judge_answers = JudgeAnswers(office.store)
         self._heard = self._judged = ""  # the newest answer of a judge: at the last look, and on the scorecards
         self.due: set[int] = set()  # scorecards whose message no longer shows what people said
+        self._refreshing = asyncio.Lock()  # or a message that waits for Slack would replace a newer one
+        self._not_taken: set[int] = set()  # scorecards whose picture Slack's file host refused, until the next start
 
     async def catch_up(self) -> None:
         """What people said while a killed process did not show it."""
@@ -49,25 +52,29 @@ class Announcements:
     # The scorecard
 
     async def announce_new(self) -> None:
-        """Post every finished scorecard once."""
+        """Post every finished scorecard once; bring its message and picture up to date where it was extended since."""
         if not self._channel:
             return
-        for scorecard in await asyncio.to_thread(self._store.unannounced_scorecards):
-            await self.announce(scorecard)
+        unannounced = await asyncio.to_thread(self._store.unannounced_scorecards)
+        in_channel = [await self.announce(scorecard) for scorecard in unannounced]
         await self._hear_judge()
         await self._refresh_due()
+        for scorecard in in_channel:  # last: no message waits for a picture that Slack does not take now
+            if scorecard.id not in self._not_taken:
+                await self._illustrate(scorecard)
 
     async def _refresh_due(self) -> None:
-        for scorecard_id in list(self.due):
-            self.due.discard(scorecard_id)
-            try:
-                await self.refresh(scorecard_id)
-            except SlackApiError as error:
-                if not passes(error):
-                    log.info("The message of scorecard %d stays as it is: %s", scorecard_id, code_of(error))
-                    continue
-                self.due.add(scorecard_id)
-                raise
+        async with self._refreshing:
+            for scorecard_id in list(self.due):
+                self.due.discard(scorecard_id)
+                try:
+                    await self.refresh(scorecard_id)
+                except BaseException as error:
+                    if isinstance(error, SlackApiError) and not passes(error):
+                        log.info("The message of scorecard %d stays as it is: %s", scorecard_id, code_of(error))
+                        continue
+                    self.due.add(scorecard_id)
+                    raise
 
     async def _hear_judge(self) -> None:
         """A judge is another process; its word is shown once it has paused."""
@@ -77,12 +84,17 @@ class Announcements:
             self._judged = newest
         self._heard = newest
 
-    async def announce(self, scorecard: Scorecard) -> None:
+    async def announce(self, scorecard: Scorecard) -> Scorecard:
+        """The scorecard with its place in the channel."""
+        if scorecard.announced_ts:  # extended by further briefs since, or its picture is missing
+            self.due.add(scorecard.id)
+            return scorecard
         earlier = await posted(self._office.slack, self._channel, CARD, scorecard=scorecard.id)
+        if earlier:  # by a process that was killed
+            self.due.add(scorecard.id)
         ts = earlier or await self._post(scorecard)
-        await asyncio.to_thread(self._store.mark_announced, scorecard.id, self._channel, ts)
-        if earlier:  # posted by a process that was killed, or extended by further briefs since
-            await self.refresh(scorecard.id)
+        await asyncio.to_thread(self._store.mark_announced, scorecard.id, self._channel, ts, looks=0)
+        return replace(scorecard, announced_channel=self._channel, announced_ts=ts)
 
     async def _post(self, scorecard: Scorecard) -> str:
         words = await self._office.channel_words()
@@ -101,26 +113,39 @@ class Announcements:
             unfurl_links=False,
             unfurl_media=False,
         )
-        ts = str(answer["ts"])
-        await self._upload(card, ts, words)
-        return ts
+        return str(answer["ts"])
 
-    async def _upload(self, card: Card, ts: str, words: Words) -> None:
-        """The chart, in the thread: a workspace without file uploads still has the table."""
+    async def _illustrate(self, scorecard: Scorecard) -> None:
+        """The chart in the thread, once for each look; a workspace without file uploads still has the table."""
+        channel, ts = str(scorecard.announced_channel), str(scorecard.announced_ts)
+        card = await asyncio.to_thread(self.card_of, scorecard)
+        if card and card.chart:
+            try:
+                await self._upload(card, channel, ts)
+            except SlackApiError as error:
+                if passes(error):
+                    raise
+                log.warning("The chart %s was not uploaded: %s", card.chart, code_of(error))
+            except SlackRequestError as error:  # of the host for files, which a firewall may block
+                log.warning("The chart %s was not uploaded; the next start tries again: %s", card.chart, error)
+                self._not_taken.add(scorecard.id)
+                return
+        await asyncio.to_thread(self._store.mark_announced, scorecard.id, channel, ts, scorecard.looks)
+
+    async def _upload(self, card: Card, channel: str, ts: str) -> None:
         path = self._office.desk.settings.copydesk_home / card.chart
-        if not card.chart or not await asyncio.to_thread(Path.is_file, path):
+        name = f"{card.version}.png" if card.looks == 1 else f"{card.version}-{card.looks}.png"
+        if not await asyncio.to_thread(path.is_file) or await has_file(self._office.slack, channel, ts, name):
             return
-        try:
-            await self._office.slack.files_upload_v2(
-                channel=self._channel,
-                thread_ts=ts,
-                content=await asyncio.to_thread(path.read_bytes),
-                filename=f"{card.version}.png",
-                title=words("chart_title", version=card.version),
-                alt_txt=fallback_text(card, words)[:900],
-            )
-        except SlackApiError as error:
-            log.warning("The chart %s was not uploaded: %s", path, code_of(error))
+        words = await self._office.channel_words()
+        await self._office.slack.files_upload_v2(
+            channel=channel,
+            thread_ts=ts,
+            content=await asyncio.to_thread(path.read_bytes),
+            filename=name,
+            title=words("chart_title", version=card.version),
+            alt_txt=fallback_text(card, words)[:900],
+        )
 
     async def require_colleague(self, user: str) -> None:
         """Leads, and whoever is in the scorecards' channel; anybody may read a public channel and press there."""
@@ -140,8 +165,8 @@ class Announcements:
         self.due.update(card.id for card in await asyncio.to_thread(self._store.scorecards, version))
         try:
             await self._refresh_due()
-        except SlackApiError as error:
-            log.warning("A scorecard is brought up to date later: %s", code_of(error))
+        except (SlackApiError, ClientError, OSError, TimeoutError) as error:
+            log.warning("A scorecard is brought up to date later: %s", error)
 
     async def refresh(self, scorecard_id: int) -> None:
         """Show on the card what was decided, what people said, and how its trial goes."""

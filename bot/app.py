@@ -164,6 +164,7 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
     bot = Bot(desk)
     try:
         await bot.office.identity()
+        requests, extensions = await bot.drafts.left(), await bot.extending.left()
         handler = AsyncSocketModeHandler(bot.app, desk.settings.slack_app_token)
         await handler.connect_async()  # type: ignore[no-untyped-call]
         desk.checks["slack"] = handler.client.is_connected
@@ -185,9 +186,9 @@ async def serve(desk: Desk, stop: asyncio.Event) -> None:
         asyncio.create_task(_every(WATCH_S, lambda: _watch(handler, bot.office.slack))),
     ]
     try:
-        await bot.drafts.resume()
+        bot.drafts.resume(requests)
+        bot.extending.resume(extensions)
         await bot.announcements.catch_up()
-        await bot.extending.resume()
         await stop.wait()
         await bot.drafts.drain()
     finally:
@@ -204,6 +205,9 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except (CopydeskError, SlackApiError, ClientError, OSError, TimeoutError) as error:
             log.warning("Another try in %.0f s: %s", seconds, error)
+        except Exception:
+            # Nobody waits for this task: its end would be the silence of scorecards and rounds until the next start.
+            log.exception("Another try in %.0f s.", seconds)
         await asyncio.sleep(seconds)
 
 

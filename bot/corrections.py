@@ -100,7 +100,7 @@ def difference(before: str, after: str) -> str:
     parts: list[str] = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":
-            parts.append(markdown("".join(old[i:j])) if "\n" not in "".join(old[i:j]) else "".join(old[i:j]))
+            parts.append(markdown("".join(old[i:j])))
             continue
         parts += [_marked("".join(old[i:j]), "~~"), _marked("".join(new[k:m]), "**")]
     return "".join(parts)

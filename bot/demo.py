@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from bot.service import run_service
 from serving.card import Card, Estimate, Rate
 from serving.engine import until_signal
 from serving.jobs import Jobs
+from serving.lock import alone
 from serving.model import base_model_path
 from serving.records import CopydeskError, Draft, RoundState
 from serving.settings import Settings
@@ -102,9 +103,13 @@ async def run_demo(settings: Settings, *, stay: bool, port: int) -> None:
     home = settings.copydesk_home / "demo"
     with console.status("Unpacking the base model (once)"):
         model = await asyncio.to_thread(base_model_path, settings)
-        shutil.rmtree(home, ignore_errors=True)
     stop = until_signal()
-    async with Sandbox(port=port) as sandbox, People(sandbox.url) as people:
+    async with AsyncExitStack() as stack:
+        # Before anything of the last day goes: it may still be up.
+        stack.enter_context(alone(settings.copydesk_home / "demo.lock", "A demo is up already; end it with Ctrl-C."))
+        sandbox = await stack.enter_async_context(Sandbox(port=port))
+        people = await stack.enter_async_context(People(sandbox.url))
+        shutil.rmtree(home, ignore_errors=True)
         desk = Settings(
             _env_file=None,  # type: ignore[call-arg]  # the day does not depend on what this folder's .env says
             copydesk_home=home,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 
 from aiohttp import ClientError
 from slack_bolt.context.ack.async_ack import AsyncAck
@@ -22,6 +25,7 @@ from bot.texts import Words
 from serving.canary import Canaries
 from serving.client import Completion, EngineUnavailable, Sampling
 from serving.handover import Away
+from serving.lengths import tokens_for
 from serving.logs import about
 from serving.prompt import task_messages
 from serving.records import Brief, CopydeskError, Draft, Request, Task
@@ -33,7 +37,7 @@ AT_ONCE = 8  # drafts being written; the others wait their turn
 DRAIN_S = 20.0  # a draft takes 2 to 10 s; what is not done by then is taken up at the next start
 LONGEST_PAUSE_S = 5.0
 AWAY_S = 1.0
-SLACK_PAUSES_S = (1, 5, 20, 60, 300)  # after the last, the next start takes it up
+PAUSES_S = (1, 5, 20, 60, 300)  # after a failure of Slack's or the disk's; the last again and again
 SAMPLING = Sampling(temperature=0.7)
 NOTE, DRAFT = "note", "draft"
 
@@ -102,9 +106,15 @@ class Drafts:
                 channel_id=event["channel"], thread_ts=event.get("thread_ts"), status="active"
             )
 
-    async def resume(self) -> None:
-        """Take up what a killed process left: requests without an answer, and answers that nobody saw whole."""
-        for request in await asyncio.to_thread(self._store.waiting_requests):
+    async def left(self) -> list[Request]:
+        """What a killed process left: requests without an answer, and answers that nobody saw whole.
+
+        Read it before Slack is heard: whatever is accepted from then on is begun by its listener.
+        """
+        return await asyncio.to_thread(self._store.waiting_requests)
+
+    def resume(self, left: Iterable[Request]) -> None:
+        for request in left:
             self._office.work.start(self._see_through(request, resumed=True))
 
     async def drain(self) -> None:
@@ -131,16 +141,17 @@ class Drafts:
             self._idle.set()
 
     async def _see_through(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
-        """Answer, taking it up again where Slack fails for longer than the client's own retries bridge."""
+        """Answer, however long Slack or the disk fail meanwhile."""
         about(request=request.id, channel=request.channel, ts=request.thread_ts)
-        for pause in SLACK_PAUSES_S:
+        for pause in chain(PAUSES_S, repeat(PAUSES_S[-1])):
             try:
+                if resumed:
+                    request = await asyncio.to_thread(self._store.request, request.id)
                 return await self._answer(request, resumed=resumed, note=note)
-            except (SlackApiError, ClientError, OSError, TimeoutError) as error:
+            except (SlackApiError, ClientError, OSError, TimeoutError, CopydeskError, sqlite3.Error) as error:
                 log.warning("Request %d goes on in %d s: %s", request.id, pause, error)
+            resumed = True
             await asyncio.sleep(pause)
-            request, resumed = await asyncio.to_thread(self._store.request, request.id), True
-        await self._answer(request, resumed=resumed, note=note)
 
     async def _answer(self, request: Request, *, resumed: bool = False, note: bool = True) -> None:
         words = Words(request.locale)
@@ -269,7 +280,7 @@ class Drafts:
                 await reply.say(words("engine_restarting"))
             except CopydeskError as error:
                 log.warning("Request %d got no draft: %s", request.id, error)
-                await self._give_up(request, reply, words("no_draft", detail=str(error)))
+                await self._give_up(request, reply, words("no_draft", detail=words.of(error)))
                 return None
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -278,17 +289,21 @@ class Drafts:
             return None
         # The message must exist before the draft's row names it; a short copy may be quicker than its first show.
         ts = reply.ts or await self._open(reply, completion.text)
-        return await asyncio.to_thread(
-            self._store.answer,
-            request.id,
-            version=version,
-            text=completion.text,
-            ts=ts,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            first_token_s=completion.first_token_s,
-            total_s=completion.total_s,
-        )
+        try:
+            return await asyncio.to_thread(
+                self._store.answer,
+                request.id,
+                version=version,
+                text=completion.text,
+                ts=ts,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+                first_token_s=completion.first_token_s,
+                total_s=completion.total_s,
+            )
+        except (CopydeskError, sqlite3.Error):
+            await reply.say(words("not_saved"))
+            raise
 
     async def _until_back(self, reply: Reply, words: Words) -> None:
         """While a round has the engine's memory: say when the draft comes, and again where that was wrong."""
@@ -322,10 +337,11 @@ class Drafts:
             log.warning("The candidate cannot write, the live version does: %s", error)
             version = live
             await self._load(version)
+        sampling = replace(SAMPLING, max_tokens=tokens_for(brief.task))
         completion: Completion | None = None
         for _ in range(2):
             completion, text, began = None, "", time.monotonic()
-            async for part in client.stream(task_messages(brief.task), version, SAMPLING):
+            async for part in client.stream(task_messages(brief.task), version, sampling):
                 if isinstance(part, Completion):
                     completion = part
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import Iterable
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 
@@ -37,9 +38,13 @@ class Extending:
         words = await self._office.locales.words(user)
         await self._office.whisper(channel, user, words("more_started"))
 
-    async def resume(self) -> None:
-        """Follow what was under way when this process was killed; the command goes on where it stopped."""
-        for extension in await asyncio.to_thread(self._extensions.running):
+    async def left(self) -> list[Extension]:
+        """What was under way when the process before this one ended; read it before Slack is heard."""
+        return await asyncio.to_thread(self._extensions.running)
+
+    def resume(self, left: Iterable[Extension]) -> None:
+        """Follow it; the command goes on where it stopped."""
+        for extension in left:
             self._office.work.start(self._see_through(extension))
 
     async def _see_through(self, extension: Extension) -> None:

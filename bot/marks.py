@@ -38,3 +38,14 @@ async def posted(
     wanted = metadata(kind, **values)["event_payload"]
     messages: list[JSON] = answer["messages"]
     return next((str(message["ts"]) for message in messages if payload_of(message) == wanted), None)
+
+
+async def has_file(slack: AsyncWebClient, channel: str, thread_ts: str, name: str) -> bool:
+    """Whether a thread holds a file. Only its name tells which: the message of an upload carries no metadata.
+
+    Raises:
+        SlackApiError: the thread cannot be read.
+    """
+    answer = await slack.conversations_replies(channel=channel, ts=thread_ts, limit=LOOKED_THROUGH_THREAD)
+    messages: list[JSON] = answer["messages"]
+    return any(file.get("name") == name for message in messages for file in message.get("files", ()))

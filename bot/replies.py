@@ -66,6 +66,7 @@ class Reply:
         self._record = record
         self._stream: AsyncChatStream | None = None
         self._sent = ""
+        self._said = ""
         self._last = 0.0
         self.ts = ts
         self.stopped = False  # the person wants no more of it
@@ -83,7 +84,7 @@ class Reply:
             await self._append(text)
         else:
             await self._update(text, [{"type": "markdown", "text": text}])
-        self._sent, self._last = text, time.monotonic()
+        self._sent, self._said, self._last = text, "", time.monotonic()
 
     async def finish(self, text: str, blocks: list[JSON], footer: list[JSON]) -> str:
         """Put the whole message: `blocks` is the text with its footer. Returns the ts."""
@@ -102,14 +103,19 @@ class Reply:
         return self.ts
 
     async def say(self, text: str) -> None:
-        """Replace what is shown by a sentence of ours; the draft goes on in the same message."""
+        """Replace what is shown by a sentence of ours; the draft goes on in the same message.
+
+        What stands there already is not sent again: all that wait for the engine share Slack's rates.
+        """
         self.leave()
+        if text == self._said:
+            return
         if self.ts is None:
             await self._post(text, [])
         else:
             await self.close_stream()
             await self._update(text, [{"type": "markdown", "text": shown(text)}])
-        self._sent = ""
+        self._sent, self._said = "", text
 
     def leave(self) -> None:
         """Count no more among the replies that grow."""

@@ -12,6 +12,7 @@ from bot.schedule import Schedule
 from serving import cluster
 from serving.client import EngineUnavailable, ModelClient
 from serving.engine import Engine, until_signal
+from serving.lock import alone
 from serving.metrics import Metrics
 from serving.registry import Registry
 from serving.settings import Settings
@@ -26,14 +27,21 @@ async def run_service(
     """Run until `stop` is set, by default by Ctrl-C or SIGTERM.
 
     Raises:
-        CopydeskError: the engine cannot start, or Slack refuses the tokens.
+        CopydeskError: the engine cannot start, Slack refuses the tokens, or a desk runs in this folder already.
     """
     stop = stop or until_signal()
     store = Store(settings.database)
+    # A second one would take up the requests that the first is answering.
+    taken = f"A desk runs in {settings.copydesk_home} already; end it, or set COPYDESK_HOME to another folder."
+    with alone(settings.copydesk_home / "desk.lock", taken):
+        await _run(settings, store, stop, on_state or _log_state)
+
+
+async def _run(settings: Settings, store: Store, stop: asyncio.Event, on_state: Callable[[str], None]) -> None:
     async with ModelClient.of(settings) as client:
         checks: dict[str, Check] = {"engine": client.healthy}
         ours = not (settings.copydesk_endpoint or settings.copydesk_ray_address)
-        engine = Engine(settings, store, on_state or _log_state) if ours else None
+        engine = Engine(settings, store, on_state) if ours else None
         registry = Registry(store, settings.copydesk_leads)
         desk = Desk(settings, store, client, registry, checks, lambda: engine.away if engine else None)
         if settings.copydesk_endpoint:

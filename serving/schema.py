@@ -44,6 +44,11 @@ def m0007_decisions_and_tries(db: Database) -> None:
     _execute(db, _M0007)
 
 
+@migrations()
+def m0008_announced_looks(db: Database) -> None:
+    _execute(db, _M0008)
+
+
 def _execute(db: Database, script: str) -> None:
     """Statement by statement: sqlite3's own executescript would end the transaction that all migrations share."""
     for statement in script.split(";\n"):
@@ -351,4 +356,9 @@ ALTER TABLE promotions ADD COLUMN told_at TEXT;
 UPDATE promotions SET told_at = created_at;
 ALTER TABLE round_jobs ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE round_jobs ADD COLUMN tried_from INTEGER NOT NULL DEFAULT 0;
+"""
+
+_M0008 = """
+ALTER TABLE scorecards ADD COLUMN announced_looks INTEGER NOT NULL DEFAULT 0;
+UPDATE scorecards SET announced_looks = coalesce(json_extract(body, '$.looks'), 1) WHERE announced_ts IS NOT NULL;
 """

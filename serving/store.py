@@ -119,7 +119,9 @@ class Store:
                 db.commit()
             except sqlite3.OperationalError as error:
                 db.rollback()
-                raise CopydeskError(f"Nothing was saved: {error}. Check the free space and try again.") from error
+                raise CopydeskError(
+                    f"Nothing was saved: {error}. Check the free space and try again.", code="not_saved"
+                ) from error
             except BaseException:
                 db.rollback()
                 raise
@@ -361,7 +363,7 @@ class Store:
         """Store an edit and its pair in one transaction; an earlier correction of the draft is replaced.
 
         Raises:
-            CopydeskError: the draft is gone, or the text is empty or equal to the draft.
+            CopydeskError: the draft is gone, or the text is empty or as it was: the last correction, or else the draft.
         """
         with self.transaction() as db:
             draft = mapping.draft(_one(db, "SELECT * FROM drafts WHERE id = ?", draft_id, what=f"Draft {draft_id}"))
@@ -369,7 +371,11 @@ class Store:
                 raise CopydeskError(
                     "The correction is empty; write the copy as it should read.", code="correction_empty"
                 )
-            if text.strip() == draft.text.strip():
+            earlier = list(db.query("SELECT text FROM corrections WHERE draft_id = ? ORDER BY id", [draft_id]))
+            if earlier and text.strip() == earlier[-1]["text"]:
+                raise CopydeskError("The correction equals the one before; change the text.", code="correction_again")
+            # After a correction the draft's own text is one, too: no rating brings it back.
+            if not earlier and text.strip() == draft.text.strip():
                 raise CopydeskError(
                     "The correction equals the draft; change the text, or press 👍 to keep it.", code="correction_same"
                 )
@@ -502,7 +508,11 @@ class Store:
     def version(self, name: str) -> Version:
         rows = self.rows("SELECT * FROM versions WHERE name = ?", name)
         if not rows:
-            raise CopydeskError(f"There is no version {name}; copydesk version list shows those that exist.")
+            raise CopydeskError(
+                f"There is no version {name}; copydesk version list shows those that exist.",
+                code="no_version",
+                version=name,
+            )
         return mapping.version(rows[0])
 
     # Scorecards
@@ -541,37 +551,41 @@ class Store:
             )
         ]
 
-    def finish_scorecard(self, id: int, body: dict[str, Any], *, announce_again: bool = False) -> Scorecard:
+    def finish_scorecard(self, id: int, body: dict[str, Any]) -> Scorecard:
         with self.transaction() as db:
             db.execute("UPDATE scorecards SET body = ? WHERE id = ?", [mapping.json_text(body), id])
-            if announce_again:
-                db.execute("UPDATE scorecards SET announced_ts = NULL WHERE id = ?", [id])
         return self.scorecard(id)
 
     def scorecard(self, id: int) -> Scorecard:
         return mapping.scorecard(self._get("scorecards", id))
 
-    def scorecards(self, version: str | None = None) -> list[Scorecard]:
-        """Finished ones, the newest first."""
+    def scorecards(self, version: str | None = None, *, unfinished: bool = False) -> list[Scorecard]:
+        """Finished ones, the newest first; after them, where asked for, those that are not."""
         where, values = ("", []) if version is None else ("AND version = ?", [version])
-        sql = f"SELECT * FROM scorecards WHERE body IS NOT NULL {where} ORDER BY id DESC"
-        return [mapping.scorecard(row) for row in self.rows(sql, *values)]
+        sql = f"SELECT * FROM scorecards WHERE (body IS NOT NULL OR ?) {where} ORDER BY body IS NULL, id DESC"
+        return [mapping.scorecard(row) for row in self.rows(sql, unfinished, *values)]
 
     def unannounced_scorecards(self) -> list[Scorecard]:
-        """Finished scorecards of trained versions that the channel has not seen, the oldest first."""
+        """Finished scorecards of trained versions that the channel has not seen as they are, the oldest first."""
         return [
             mapping.scorecard(row)
             for row in self.rows(
-                "SELECT * FROM scorecards WHERE body IS NOT NULL AND announced_ts IS NULL AND version <> ? ORDER BY id",
+                "SELECT * FROM scorecards WHERE announced_looks < coalesce(json_extract(body, '$.looks'), 1) "
+                "AND body IS NOT NULL AND announced_ts IS NOT '' AND version <> ? ORDER BY id",
                 BASE,
             )
         ]
 
-    def mark_announced(self, scorecard_id: int, channel: str, ts: str) -> None:
+    def mark_announced(self, scorecard_id: int, channel: str, ts: str, looks: int = 1) -> None:
+        """Where the channel has it; "" where it is no news to the channel.
+
+        Args:
+            looks: the scorecard's, once both message and picture show it; 0 while the picture is missing.
+        """
         with self.transaction() as db:
             db.execute(
-                "UPDATE scorecards SET announced_channel = ?, announced_ts = ? WHERE id = ?",
-                [channel, ts, scorecard_id],
+                "UPDATE scorecards SET announced_channel = ?, announced_ts = ?, announced_looks = ? WHERE id = ?",
+                [channel, ts, looks, scorecard_id],
             )
 
     def languages(self, version: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,15 @@ class World:
 
 def offers(message: dict[str, Any], action_id: str) -> bool:
     return f'"action_id": "{action_id}"' in json.dumps(message.get("blocks", []))
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that no message shows."""
+    for _ in range(1500):
+        if happened():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("It did not happen within half a minute")
 
 
 async def refused_in(person: Person, view: SeenView) -> str:

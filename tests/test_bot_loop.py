@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, scor
 from openai_double import Answer
 
 from serving.records import Decision, PairSource, RatingSource, Verdict
+from serving.store import BASE
 
 pytestmark = pytest.mark.socket
 
@@ -35,6 +37,22 @@ async def test_a_mention_is_drafted_rated_and_corrected(tmp_path: Path) -> None:
         assert shown["blocks"][1]["text"] == "Warm light for late ~~pages.~~ **readers.** Try it tonight."
         (pair,) = it.store.pairs()
         assert (pair.source, pair.output) == (PairSource.CORRECTION, "Warm light for late readers. Try it tonight.")
+
+
+async def test_a_wrong_correction_is_undone_by_the_drafts_own_text(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+        await it.liwei.press("C_COPY", draft["ts"], "correct")
+        assert await it.liwei.submit(await it.liwei.wait_modal(), {"text": "Buy it."}) is None
+        await it.anna.press("C_COPY", draft["ts"], "correct")
+        view = await it.anna.wait_modal(callback_id="correct_view")
+        same = await it.anna.submit(view)
+        assert same == {"text0": "This is the text as it was corrected last. Change it, or close this to leave it so."}
+        original = "Warm light for late pages. Try it tonight."
+        assert await it.anna.submit(view, {"text": original}) is None
+        await it.anna.wait_message("C_COPY", lambda m: m["text"] == "<@U_ANNA> corrected the draft:", thread_ts=ts)
+        assert [(pair.output, pair.author) for pair in it.store.pairs()] == [(original, "U_ANNA")]
 
 
 async def test_a_chinese_reader_is_answered_in_chinese(tmp_path: Path) -> None:
@@ -82,6 +100,21 @@ async def test_a_command_without_text_opens_the_form_and_change_brings_it_back_f
         assert again.inputs["selling_points"]["initial_value"] == "honey, baked\nsmall"
         task = it.store.brief(1).task
         assert (task.category, task.requirements.length) == ("food", (25, 45))
+
+
+async def test_change_keeps_what_was_not_touched_and_a_long_text_may_take_more_tokens(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        text = "*Product:* Larkbeam lamp\n*Format:* list\n*Emoji:* 3\n*Length:* 240-300 words"
+        ts = await it.anna.mention("C_COPY", text)
+        await it.draft(it.anna, "C_COPY", ts)
+        (note,) = [m for m in await it.anna.thread("C_COPY", ts) if offers(m, "change")]
+        await it.anna.press("C_COPY", note["ts"], "change")
+        assert await it.anna.submit(await it.anna.wait_modal(callback_id="ask_view"), {"tone": "dry"}) is None
+        await it.anna.wait_message("C_COPY", lambda m: offers(m, "change") and "dry" in m["text"], thread_ts=ts)
+        before, after = (it.store.brief(n).task.requirements for n in (1, 2))
+        assert (before.product, before.format, before.emoji) == ("Larkbeam lamp", "list", (3, 3))
+        assert after == replace(before, tone="dry")
+        assert it.engine.asked[0]["max_tokens"] == 600
 
 
 async def test_try_again_drafts_the_same_brief_once_more(tmp_path: Path) -> None:
@@ -144,6 +177,30 @@ async def test_app_home_tells_in_the_persons_language_what_is_live(tmp_path: Pat
         await it.anna.open_dm()
         greeting = await it.anna.wait_message(it.anna.dm)
         assert greeting["text"].startswith("Tell me what to write")
+
+
+async def test_a_draft_under_way_ends_on_its_version_and_the_next_one_takes_the_new(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.engine.default = Answer(tuple(f"word{n} " for n in range(20)), pause=0.1)
+        version = scored(it)
+
+        async def begun() -> str:
+            ts = await it.anna.mention("C_COPY", BRIEF)
+            await it.anna.wait_message("C_COPY", lambda m: m["text"].startswith("word0"), thread_ts=ts)
+            return ts
+
+        threads = [await begun()]
+        it.store.decide(version.name, Decision.APPROVED, digest=version.digest, user="U_MARA")
+        threads.append(await begun())
+        it.store.decide(BASE, Decision.ROLLED_BACK, digest="", user="U_MARA", expected_live=version.name)
+        threads.append(await begun())
+        for ts in threads:
+            await it.draft(it.anna, "C_COPY", ts)
+        assert [asked["model"] for asked in it.engine.asked] == [BASE, version.name, BASE]
+        drafts = sorted(it.store.drafts(), key=lambda draft: draft.id)
+        assert {draft.version for draft in drafts} == {BASE, version.name}
+        wrote = {it.store.brief(draft.brief_id).thread_ts: draft.version for draft in drafts}
+        assert [wrote[ts] for ts in threads] == [BASE, version.name, BASE]
 
 
 async def test_only_a_lead_approves_once_and_the_next_draft_is_written_by_the_version(tmp_path: Path) -> None:

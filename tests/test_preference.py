@@ -66,6 +66,17 @@ def test_a_correction_is_chosen_over_its_draft(store: Store) -> None:
     assert found.used == {"corrected": [draft], "liked": [], "disliked": []}
 
 
+def test_a_restored_draft_trains_as_a_text_and_is_no_choice(store: Store) -> None:
+    draft = drafted(store, GOOD)
+    store.rate(draft, "U2", Verdict.UP)
+    store.add_correction(draft, "U3", BAD)
+    store.add_correction(draft, "U2", GOOD)
+    assert [pair.output for pair in training(store)] == [GOOD]
+    found = corrections(store, training(store), ())
+    assert (found.choices, [one.draft_id for one in found.left_out]) == ((), [draft])
+    assert opinions(store, training(store), (), frozenset()) == Judgements()
+
+
 def test_ratings_are_opinions_and_a_correction_takes_their_place(store: Store) -> None:
     liked, disliked, both, corrected = (drafted(store, f"{GOOD} Model {n}.") for n in range(4))
     store.rate(liked, "U2", Verdict.UP)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from serving.prompt import brief_key, task_of
 from serving.records import (
@@ -27,6 +28,7 @@ from serving.records import (
     Task,
     Verdict,
 )
+from serving.schema import migrations
 from serving.store import BASE, NewPair, Store, split_of
 
 LAMP = Requirements(product="Alder lamp", selling_points=(("warm light",),), length=(20, 30))
@@ -164,6 +166,17 @@ def test_a_correction_is_stored_with_its_pair_and_replaces_what_was_accepted(sto
     assert [p.status for p in store.pairs(status=None)] == [PairStatus.REPLACED, PairStatus.REPLACED, PairStatus.ACTIVE]
 
 
+def test_the_drafts_own_text_may_replace_a_correction(store: Store) -> None:
+    draft = answer(store, ask(store))
+    bad = store.add_correction(draft.id, "U_LIWEI", "Alder lamp, buy it.")
+    with pytest.raises(CopydeskError, match="equals the one before"):
+        store.add_correction(draft.id, "U_ANNA", " Alder lamp, buy it.")
+    restored = store.add_correction(draft.id, "U_ANNA", draft.text)
+    (pair,) = store.pairs()
+    assert (pair.id, pair.output, pair.author) == (restored.pair_id, draft.text, "U_ANNA")
+    assert store.pair(bad.pair_id).status is PairStatus.REPLACED
+
+
 @pytest.mark.parametrize(("text", "problem"), [("  ", "empty"), (" Alder lamp gives warm light. ", "equals the draft")])
 def test_a_correction_that_says_nothing_is_refused(store: Store, text: str, problem: str) -> None:
     draft = answer(store, ask(store))
@@ -270,6 +283,34 @@ def test_a_scorecard_goes_on_where_it_stopped_and_keeps_each_sample_once(store: 
     assert store.unannounced_scorecards() == []
 
 
+def test_an_extended_scorecard_keeps_its_place_and_is_to_be_shown_again(store: Store) -> None:
+    name = trained(store)
+    card = store.start_scorecard(name, baseline=BASE, suite="en", seed=1)
+    store.finish_scorecard(card.id, {"looks": 1})
+    store.mark_announced(card.id, "C1", "3.0", looks=0)
+    assert [c.announced_ts for c in store.unannounced_scorecards()] == ["3.0"]  # its picture is missing
+    store.mark_announced(card.id, "C1", "3.0", looks=1)
+    assert store.unannounced_scorecards() == []
+    store.finish_scorecard(card.id, {"looks": 2})
+    assert [c.announced_ts for c in store.unannounced_scorecards()] == ["3.0"]
+    store.mark_announced(card.id, "C1", "3.0", looks=2)
+    assert store.unannounced_scorecards() == []
+
+
+def test_what_an_earlier_release_announced_is_not_announced_again(tmp_path: Path) -> None:
+    path = tmp_path / "earlier.db"
+    sql = (
+        "INSERT INTO scorecards (version, baseline, suite, seed, body, announced_ts, created_at) "
+        "VALUES ('copy-0001', 'base', 'en', 1, ?, ?, 'then')"
+    )
+    with Database(sqlite3.connect(path)) as db:
+        migrations.apply(db, stop_before="m0008_announced_looks")
+        for body, ts in (('{"looks": 2}', "1.1"), ('{"verdict": "pass"}', "2.2"), ("{}", None)):
+            db.execute(sql, [body, ts])
+        db.commit()
+    assert [card.id for card in Store(path).unannounced_scorecards()] == [3]
+
+
 def test_a_version_is_decided_once_even_by_two_at_the_same_moment(store: Store) -> None:
     name = trained(store)
     outcomes: list[str] = []
@@ -319,9 +360,49 @@ def test_tables_are_strict_foreign_keys_hold_and_the_journal_is_wal(store: Store
         db.execute("INSERT INTO round_pairs VALUES (1, 1)")
 
 
-def test_a_database_of_an_earlier_migration_opens_and_upgrades(tmp_path: Path) -> None:
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "empty.db").close()
     assert Store(tmp_path / "empty.db").pairs() == []
+
+
+FIRST_RELEASE = """
+INSERT INTO briefs VALUES (1, 'Write.', '', 'en', 'home', '{}', 'key', 'U_ANNA', 'C1', '1.0', 'then');
+INSERT INTO requests VALUES (1, 1, 'U_ANNA', 'C1', '1.0', 'en', '2.0', 'answered', 'then');
+INSERT INTO requests VALUES (2, 1, 'U_ANNA', 'C1', '1.0', 'en', NULL, 'waiting', 'then');
+INSERT INTO drafts VALUES (1, 1, 1, 'base', 'A draft.', 'C1', '2.0', 9, 3, 0.1, 0.5, 'then');
+INSERT INTO ratings VALUES (1, 1, 'U_ANNA', 'down', '', 'button', 'then');
+INSERT INTO pairs VALUES (1, 'Write.', '', 'Better.', 'en', 'home', '{}', 'correction', 'active', 'train', 'key',
+    'U_LI', 1, 'then');
+INSERT INTO corrections VALUES (1, 1, 'U_LI', 'Better.', 1, 'then');
+INSERT INTO rounds VALUES (1, '{"name": "default"}', 'done', 'd', '{}', '', 'then', 'later');
+INSERT INTO round_pairs VALUES (1, 1);
+INSERT INTO versions VALUES ('copy-0001', 1, '/adapters/copy-0001', 'digest', 'base-model', 'then');
+INSERT INTO scorecards VALUES (1, 'copy-0001', 'base', 'en', 1, '{}', 'C1', '3.0', 'then');
+INSERT INTO samples VALUES (1, 1, 'en-001', 'items', 0, 'A text.', 'fail', '{}', 'then');
+INSERT INTO promotions VALUES (1, 'copy-0001', 'digest', 'approved', 'U_MARA', '', 'base', 'then');
+"""
+
+
+@pytest.mark.parametrize("step", [step.name for step in migrations._migrations[1:]])
+def test_a_database_of_each_earlier_migration_keeps_all_that_is_in_it(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "earlier.db"
+    with Database(sqlite3.connect(path)) as db:
+        migrations.apply(db, stop_before=migrations._migrations[1].name)
+        db.executescript(FIRST_RELEASE)
+        migrations.apply(db, stop_before=step)
+        before = {table.name: list(table.rows) for table in db.tables}
+        db.conn.commit()
+    store = Store(path)
+    for table, rows in before.items():
+        if table != "_sqlite_migrations":
+            now = store.rows(f"SELECT * FROM [{table}]")
+            assert [{name: row[name] for name in old} for row, old in zip(now, rows, strict=True)] == rows
+    assert [pair.output for pair in store.round_pairs(1)] == ["Better."]
+    assert [rating.verdict for rating in store.ratings(1)] == [Verdict.DOWN]
+    assert [request.id for request in store.waiting_requests()] == [2]
+    assert store.live() == "copy-0001"
+    assert store.unannounced_scorecards() == []
+    assert [card.announced_ts for card in store.scorecards("copy-0001")] == ["3.0"]
 
 
 def test_a_database_of_a_later_release_is_refused_and_left_alone(store: Store) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 from bot.sandbox.server import Sandbox
+from serving.records import CopydeskError
 
 
 async def serve(port: int, streaming: bool, app_token: str | None, bot_token: str | None) -> None:
@@ -26,6 +28,8 @@ def main() -> None:
     given = parser.parse_args()
     try:
         asyncio.run(serve(given.port, not given.no_streaming, given.app_token, given.bot_token))
+    except CopydeskError as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         print("The workspace is closed; nothing of it is kept.")
 

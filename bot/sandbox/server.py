@@ -22,6 +22,7 @@ from bot.sandbox.faults import FaultKind, Faults
 from bot.sandbox.socket_mode import ACK_SECONDS, SocketMode
 from bot.sandbox.web_api import APP_TOKEN_METHODS, WebApi
 from bot.sandbox.workspace import BOT_USER, JSON, Change, SlackError, Workspace
+from serving.records import CopydeskError
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).parent / "page"
@@ -84,10 +85,15 @@ class Sandbox:
         return self.url + "/api/"
 
     async def start(self) -> None:
+        """Raises CopydeskError where the port is taken."""
         self._runner = web.AppRunner(self._application(), shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self._port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise CopydeskError(f"Port {self._port} is taken; --port 0 takes any free one.") from error
         self._port = self._runner.addresses[0][1]
         self.workspace.url = f"http://{HOST}:{self._port}"
 

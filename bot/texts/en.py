@@ -52,6 +52,9 @@ TEXTS = {
     "call_to_action_yes": "Yes",
     "call_to_action_no": "No",
     "call_to_action_free": "Either is fine",
+    "ask_format": "Format",
+    "format_paragraph": "Paragraph",
+    "format_list": "List",
     "ask_emoji": "Emoji",
     "emoji_none": "None",
     "emoji_few": "One or two",
@@ -75,6 +78,7 @@ TEXTS = {
     "size_zh": "{n} characters",
     "size_asked": "asked: {low}–{high}",
     "cut_off": "cut off, it became too long",
+    "cut_short": "cut off before its end",
     "brief_verbatim": "written from your words",
     "good": "Good",
     "bad": "Not good",
@@ -89,6 +93,10 @@ TEXTS = {
         "there is nothing to do."
     ),
     "empty_draft": "The model found no words twice. Add a selling point or two with “Change”, or ask again.",
+    "not_saved": (
+        "The draft could not be saved; perhaps the desk's disk is full. Please tell your admin. "
+        "Once there is room, your draft comes here by itself."
+    ),
     "no_draft": (
         "There is no draft this time. Shorten the brief and ask again; if that does not help, tell your admin: {detail}"
     ),
@@ -239,13 +247,15 @@ TEXTS = {
     "votes_closed_at": "<@{user}> ended this comparison when you had voted on {n} of {total} pairs.",
     "excellent_by_people": "excellent, by people",
     "people_graded": "*Graded blind by {n}.* People and checks {agree}.",
-    "agree": "{how} (κ = {kappa}, {n} texts)",
+    "agree": "{how} (κ = {kappa}, {n})",
     "agree_0": "hardly agree",
     "agree_1": "agree a little",
     "agree_2": "agree somewhat",
     "agree_3": "agree well",
     "agree_4": "almost always agree",
-    "agree_unknown": "cannot be compared yet ({n} texts)",
+    "agree_unknown": "cannot be compared yet ({n})",
+    "n_texts": "{n} texts",
+    "n_pairs": "{n} pairs",
     "duel": (
         "*Compared blind:* {version} was better {wins} times, {baseline} {losses} times, {ties} ties ({voters} voting)."
     ),
@@ -258,6 +268,7 @@ TEXTS = {
     "judge_said": "*Judge {judge}* ({state}): excellent {candidate}, {baseline} {live}.",
     "judge_compared": "Against {baseline}: {wins} better, {ties} ties, {losses} worse.",
     "judge_agrees": "It and people {agree}.",
+    "judge_votes": "On which of two texts is better, they {agree}.",
     "judge_unscored": "Questions that it left without a usable answer: {n}.",
     "calibrated": "checked against people",
     "uncalibrated": "uncalibrated, {labels} of {needed} texts graded by people",
@@ -290,6 +301,7 @@ TEXTS = {
     "error_no_rating": "Your rating of this draft was taken back. Rate it again first.",
     "error_correction_empty": "Write the copy as it should read.",
     "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
+    "error_correction_again": "This is the text as it was corrected last. Change it, or close this to leave it so.",
     "error_rolled_back_already": "Nothing was changed: {who} made {live} live meanwhile.",
     "error_live_changed": (
         "Nothing was changed: {who} made {live} live meanwhile. Look at the comparison again before you decide."
@@ -306,12 +318,38 @@ TEXTS = {
     "error_files_changed": (
         "The files of {version} are not those that were trained, so it stays out. Train again: copydesk round run"
     ),
+    "error_file_missing": (
+        "The adapter of {version} has no {file} any more, so it stays out. Train again: copydesk round run"
+    ),
+    "error_other_files_scored": (
+        "The scorecard is about other files than {version} has now. Score it again: copydesk eval run {version}"
+    ),
+    "error_no_version": "There is no version {version} any more.",
+    "error_not_saved": (
+        "Nothing was saved: the desk's database takes nothing now. Try again in a minute; if it stays so, "
+        "tell your admin that its disk may be full."
+    ),
+    "error_prompt_too_long": "The brief is too long for the model.",
+    "error_model_unknown": "The engine does not know the model that it was asked for; the log names it.",
+    "error_key_refused": "The engine refuses the key; COPYDESK_ENDPOINT_KEY must be one that it accepts.",
+    "error_base_unknown": "COPYDESK_ENDPOINT_MODEL must be the name of one of the engine's models; the log lists them.",
+    "error_no_models": "The engine lists no models as OpenAI's protocol does; COPYDESK_ENDPOINT must be corrected.",
+    "error_request_refused": "The engine refused the request ({status}); the log says why.",
+    "error_adapter_refused": "The engine refused {version}; the log says why.",
     "error_endpoint_loads_none": (
         "{version} cannot go live: the engine that writes here does not know it and takes no new versions. "
         "Ask whoever runs that engine to load {version}, then press the button again."
     ),
     "error_not_served": "{version} cannot go live, since the engine could not serve it: {failure}",
+    "error_previous_not_served": (
+        "{version}, which was live before, cannot be served: {failure} "
+        "Return to the base model: copydesk version rollback --base"
+    ),
     "error_not_tried": "{version} cannot be tried, since the engine could not serve it: {failure}",
+    "error_untried": (
+        "{version} cannot go live yet: the engine has not shown so far that it can serve it. "
+        "Press Approve again in a minute."
+    ),
     "error_tried_already": "{version} is being tried already. End that trial first; its scorecard has the button.",
     "error_nothing_before": "The base model is live already; there is nothing to roll back to.",
     "error_no_round": "No round is running any more, so there is nothing to cancel.",
