@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Sequence
 
 from slack_bolt.context.ack.async_ack import AsyncAck
@@ -18,11 +19,14 @@ from bot.scorecards import ROLL_BACK, headline
 from bot.texts import Words
 from serving.card import Card, Verdict
 from serving.client import EngineUnavailable
+from serving.engine import admit
+from serving.life import Life
 from serving.records import LANGUAGES, CopydeskError, Decision, Promotion
 from serving.store import BASE
 
 APPROVE_VIEW, REJECT_VIEW = "approve_view", "reject_view"
 LIVE = "live"
+TRIED_POLL_S = 0.1
 SAID = {Decision.APPROVED: "now_live", Decision.ROLLED_BACK: "rolled_back"}
 
 log = logging.getLogger(__name__)
@@ -57,6 +61,7 @@ class Approvals:
             with contextlib.suppress(EngineUnavailable, TimeoutError):  # it may load the version when it is back
                 async with asyncio.timeout(ASKED_S):
                     await self._office.desk.client.knows(about["version"])
+            self._office.work.start(self._try(about["version"]))
         words = await self._office.locales.words(user)
         about["live"] = await asyncio.to_thread(self._store.live)  # what the lead decides against
         others = await asyncio.to_thread(self._other_cards, about["version"], about["card"])
@@ -71,6 +76,26 @@ class Approvals:
             remarks.insert(0, words("approve_against", headline=headline(card, words)))
         view = reason_view(callback_id, about, words, remarks)
         await self._office.slack.views_open(trigger_id=body["trigger_id"], view=view)
+
+    async def _try(self, name: str) -> None:
+        """Let the engine load a version that it never tried while the lead reads: Slack waits for three seconds."""
+        desk = self._office.desk
+        if await self._untried(name):
+            try:
+                await admit(desk.settings, self._store, desk.client, await asyncio.to_thread(self._store.version, name))
+            except CopydeskError as error:
+                log.warning("%s was not served when it was tried: %s", name, error)
+
+    async def _untried(self, name: str) -> bool:
+        return await asyncio.to_thread(Life(self._store).last_failure, name) is None
+
+    async def _require_tried(self, name: str) -> None:
+        """Wait for what `_try` finds, as long as Slack waits for us."""
+        deadline = time.monotonic() + ASKED_S
+        while await self._untried(name):
+            if time.monotonic() > deadline:
+                raise RefusalError("untried", version=name)
+            await asyncio.sleep(TRIED_POLL_S)
 
     def _require_lead(self, user: str) -> None:
         if not self._registry.is_lead(user):
@@ -89,6 +114,8 @@ class Approvals:
         words = await self._office.locales.words(user)
         try:
             self._require_lead(user)
+            if approve:
+                await self._require_tried(about["version"])
             await asyncio.to_thread(self._decide, about, user, reason, approve)
         except CopydeskError as error:
             log.warning("%s could not decide about %s: %s", user, about["version"], error)

@@ -19,9 +19,11 @@ from serving import logs
 from serving import trace as tracing
 from serving.canary import SHARE_PERCENT, Canaries, Canary
 from serving.card import Rate
+from serving.client import EngineUnavailable, ModelClient
 from serving.exchange import read_pairs, write_pairs
 from serving.jobs import Jobs
 from serving.life import Life
+from serving.processes import round_module
 from serving.records import CopydeskError, PairStatus, Round, RoundState
 from serving.registry import Registry, verify
 from serving.settings import Settings, read_settings
@@ -142,12 +144,7 @@ def trace(
 @round_app.command("run", context_settings=Passed)
 def round_run(context: typer.Context) -> None:
     """Train a new version on the current pairs."""
-    settings = read_settings()
-    if settings.copydesk_ray_address:
-        from serving import cluster
-
-        raise typer.Exit(cluster.run_round(settings, context.args))
-    _delegate("trainer", "run", *context.args)
+    _delegate(round_module(read_settings()), "run", *context.args)
 
 
 @round_app.command("preview", context_settings=Passed)
@@ -268,17 +265,38 @@ def version_export(context: typer.Context) -> None:
 
 @version_app.command("promote")
 def version_promote(name: str, reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "") -> None:
-    """Make a version live; the next draft is written by it."""
+    """Make a version live; the next draft is written by it. The engine tries it first, if it has not, or in vain."""
     settings, store = _store()
+    if store.decision_on(name) is None and Life(store).last_failure(name) != "":
+        asyncio.run(_try(settings, store, name))
     promotion = Registry(store, settings.copydesk_leads).approve(name, user="cli", reason=reason)
     out.print(f"{promotion.version} is live; before it was {promotion.previous}.")
 
 
+async def _try(settings: Settings, store: Store, name: str) -> None:
+    """Raises CopydeskError: the engine refuses the version, or none answers and none has ever tried it."""
+    from serving.engine import admit
+
+    version = store.version(name)
+    async with ModelClient.of(settings) as client:
+        try:
+            await admit(settings, store, client, version)
+        except EngineUnavailable as error:
+            if Life(store).last_failure(name) is None:
+                raise CopydeskError(
+                    f"{error} No engine has tried {name} yet, so it cannot go live. Start the engine "
+                    f"(copydesk up), then again: copydesk version promote {name}"
+                ) from error
+
+
 @version_app.command("rollback")
-def version_rollback(reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "") -> None:
+def version_rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
+    base: Annotated[bool, typer.Option("--base", help="To the base model, whatever was live before.")] = False,
+) -> None:
     """Return to what was live before."""
     settings, store = _store()
-    promotion = Registry(store, settings.copydesk_leads).roll_back(user="cli", reason=reason)
+    promotion = Registry(store, settings.copydesk_leads).roll_back(user="cli", reason=reason, to_base=base)
     name = "The base model" if promotion.version == BASE else promotion.version
     out.print(f"{name} is live again; {promotion.previous} is not any more.")
 

@@ -216,12 +216,13 @@ def said_by_people(card: Card, words: Words) -> list[str]:
     return [*said, judge_sentence(card.judged, card, words)] if card.judged else said
 
 
-def agreement_text(found: Agreement, words: Words) -> str:
+def agreement_text(found: Agreement, words: Words, counted: str = "n_texts") -> str:
     """Cohen's kappa in words (Landis and Koch 1977)."""
+    labels = words(counted, n=found.labels)
     if found.kappa is None:
-        return words("agree_unknown", n=found.labels)
+        return words("agree_unknown", n=labels)
     level = sum(found.kappa >= bound for bound in (0.2, 0.4, 0.6, 0.8))
-    return words("agree", how=words(f"agree_{level}"), kappa=f"{found.kappa:.2f}", n=found.labels)
+    return words("agree", how=words(f"agree_{level}"), kappa=f"{found.kappa:.2f}", n=labels)
 
 
 def duel_sentence(duel: Duel, version: str, baseline: str, words: Words) -> str:
@@ -258,6 +259,8 @@ def judge_sentence(judged: Judged, card: Card, words: Words) -> str:
         counts = {"wins": judged.wins, "ties": judged.ties, "losses": judged.losses}
         said.append(words("judge_compared", baseline=baseline, **counts))
     said.append(words("judge_agrees", agree=agreement_text(judged.people, words)))
+    if judged.votes.labels:
+        said.append(words("judge_votes", agree=agreement_text(judged.votes, words, "n_pairs")))
     if judged.unscored:
         said.append(words("judge_unscored", n=judged.unscored))
     return " ".join(said)

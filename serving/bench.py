@@ -27,13 +27,13 @@ from openai import APIError, AsyncOpenAI
 
 from serving.engine import arguments, environment, has_cpu_build
 from serving.processor import has_bf16
+from serving.registry import TARGETS
 from serving.store import BASE
 
 SWAPS = 50
 CONTENTS = 4  # different adapters; each swap gives one of them a new name and path, as every round does
 PROMPT = "Write a short product text for the Alder lamp: warm light, oak foot, for readers. Twenty to thirty words."
 READY_TIMEOUT_S = 900
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RANK = 16
 
 

@@ -15,7 +15,7 @@ import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from serving.endpoint import NO_SUCH_ROUTE, OURS, Abilities, ask, endpoint_key
+from serving.endpoint import NO_SUCH_ROUTE, OURS, REFUSED, Abilities, ask, endpoint_key
 from serving.records import CopydeskError, Version
 from serving.settings import Settings
 from serving.store import BASE
@@ -288,11 +288,21 @@ class ModelClient:
             raise EngineUnavailable(f"The engine could not load {name} now ({answer.status_code}).")
         # 400 with "already": another process was faster, which is as good.
         if answer.is_error and "already" not in answer.text:
-            raise CopydeskError(f"The engine refused {name}: {answer.text[:300]}")
+            text = f"The engine refused {name}: {answer.text[:300]}"
+            raise CopydeskError(text, code="adapter_refused", version=name)
 
 
 def _typed(messages: list[dict[str, str]]) -> list[ChatCompletionMessageParam]:
     return messages  # type: ignore[return-value]  # the same JSON, as openai's union of TypedDicts
+
+
+def _refusal(error: openai.APIStatusError) -> str:
+    """The code of the sentence for it; vLLM names a prompt that is too long by its message alone."""
+    if error.code == "context_length_exceeded" or "context length" in error.message:
+        return "prompt_too_long"
+    if error.status_code in REFUSED:
+        return "key_refused"
+    return "model_unknown" if error.status_code == 404 else "request_refused"
 
 
 class _translated:  # noqa: N801  (used as a verb)
@@ -303,7 +313,8 @@ class _translated:  # noqa: N801  (used as a verb)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, openai.APIStatusError) and error.status_code < 500 and error.status_code not in BUSY:
-            raise CopydeskError(f"The engine refused the request: {error.message[:300]}") from error
+            text = f"The engine refused the request: {error.message[:300]}"
+            raise CopydeskError(text, code=_refusal(error), status=str(error.status_code)) from error
         if isinstance(error, openai.APIError | httpx2.HTTPError):
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
         if isinstance(error, ValueError):  # no UTF-8, or no JSON, from a gateway in trouble

@@ -43,7 +43,7 @@ class Abilities:
             CopydeskError: nobody said which of its models is the base.
         """
         if version == BASE and not self.base:
-            raise CopydeskError(self._which_base())
+            raise CopydeskError(self._which_base(), code="base_unknown")
         return self.base if version == BASE else version
 
     def lacks(self) -> Iterator[tuple[str, str]]:
@@ -89,17 +89,19 @@ async def ask(http: httpx2.AsyncClient, base: str = "") -> Abilities:
     """
     answer = await http.get("/v1/models", timeout=ASK_TIMEOUT_S)
     if answer.status_code in REFUSED:
-        raise CopydeskError("The endpoint refuses the key; set COPYDESK_ENDPOINT_KEY to one that it accepts.")
+        text = "The endpoint refuses the key; set COPYDESK_ENDPOINT_KEY to one that it accepts."
+        raise CopydeskError(text, code="key_refused")
     if answer.status_code not in NO_SUCH_ROUTE:
         answer.raise_for_status()
     try:
         cards = {str(card["id"]): card.get("parent") for card in answer.json()["data"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CopydeskError(
-            f"{answer.url} lists no models as OpenAI's protocol does; correct COPYDESK_ENDPOINT."
+            f"{answer.url} lists no models as OpenAI's protocol does; correct COPYDESK_ENDPOINT.", code="no_models"
         ) from error
     if base and base not in cards:
-        raise CopydeskError(f"The endpoint serves no {base}; set COPYDESK_ENDPOINT_MODEL to one of: {', '.join(cards)}")
+        text = f"The endpoint serves no {base}; set COPYDESK_ENDPOINT_MODEL to one of: {', '.join(cards)}"
+        raise CopydeskError(text, code="base_unknown")
     base = base or _only(cards)
     streams = await _streams(http, base) if base else True
     return Abilities(base, await _loads(http), streams, tuple(cards))

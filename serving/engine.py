@@ -16,13 +16,14 @@ import sqlite3
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from serving.client import EngineUnavailable, ModelClient, Sampling
 from serving.handover import Away, Memory, away_for
-from serving.life import Life, prove
+from serving.lengths import MAX_MODEL_LEN
+from serving.life import Life, probe, prove
 from serving.model import base_model_path
 from serving.processor import has_bf16
 from serving.prompt import messages
@@ -34,10 +35,11 @@ from serving.store import BASE, Store
 
 log = logging.getLogger(__name__)
 
+Attempt = Callable[[ModelClient, Version], Awaitable[None]]
+
 # Of any recipe. vLLM pads every adapter up to it: with 64, one of rank 16 took four times the work on a CPU, and people
 # waited ten times as long for a first token while an H100 loaded versions.
 MAX_LORA_RANK = 16
-MAX_MODEL_LEN = 2048
 KV_CACHE_GIB = 1
 START_TIMEOUT_S = 900.0  # a GPU compiles and captures for minutes at the first start
 POLL_S = 0.5
@@ -47,6 +49,10 @@ DRAIN_S = 15  # a draft takes 2 to 10 s
 STOP_TIMEOUT_S = DRAIN_S + 5.0
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_S = 120.0  # after so long without a fall the backoff starts over
+# An engine that lives and does not answer is started again after a minute: each question waits CONNECT_TIMEOUT_S too.
+# vLLM answers this one beside its work, also on busy cores; a machine that slept misses one at most.
+HEALTH_S = 5.0
+UNANSWERED = 6
 
 # What the last lines of a failed start say, and what a person can do about it.
 REASONS = (
@@ -236,30 +242,19 @@ class Engine:
         """Adapters are forgotten at a restart: the live one must load, the others may.
 
         Raises:
+            EngineUnavailable: the engine went away meanwhile.
             CopydeskError: the live version cannot be loaded.
         """
         live = self.store.live()
         for version in versions_in_use(self.store):
             try:
-                await self._admit(client, version)
+                await admit(self.settings, self.store, client, version, prove)
+            except EngineUnavailable:  # an engine that falls now starts again, as at any other time
+                raise
             except CopydeskError as error:
                 if version.name == live:
                     raise CopydeskError(f"{error} Until then: copydesk version rollback") from error
                 log.warning("%s is not served: %s", version.name, error)
-
-    async def _admit(self, client: ModelClient, version: Version) -> None:
-        """Load a version and let it answer; what came of it is recorded, and decides whether it may go live."""
-        life = Life(self.store)
-        try:
-            model = await asyncio.to_thread(base_model_path, self.settings)
-            await asyncio.to_thread(check, version, model, MAX_LORA_RANK)
-            await prove(client, version)
-        except EngineUnavailable:  # it says nothing about the version
-            raise
-        except CopydeskError as error:
-            await asyncio.to_thread(life.record_load, version.name, str(error))
-            raise
-        await asyncio.to_thread(life.record_load, version.name)
 
     async def _admit_new(self) -> None:
         """Versions that a round made while the engine ran are tried before anybody decides about them."""
@@ -276,14 +271,14 @@ class Engine:
 
     async def _admit_or_say(self, client: ModelClient, version: Version) -> None:
         try:
-            await self._admit(client, version)
+            await admit(self.settings, self.store, client, version, prove)
         except CopydeskError as error:
             log.warning("%s is not served: %s", version.name, error)
 
     async def _until_round_or_gone(self, stop: asyncio.Event) -> bool:
-        """Until the engine ends, `stop` is set, or a round wants the memory: then True."""
+        """Until the engine ends or hangs, `stop` is set, or a round wants the memory: then True."""
         assert self._process is not None
-        ends = (self._process.wait(), stop.wait(), self._round())
+        ends = (self._process.wait(), stop.wait(), self._round(), self._hung())
         waits = [asyncio.create_task(end) for end in ends]
         beside = [asyncio.create_task(self._admit_new()), asyncio.create_task(self._constrain())]
         try:
@@ -309,6 +304,15 @@ class Engine:
                 self._go_away(away)
                 return
 
+    async def _hung(self) -> None:
+        """Until the engine has not answered several times in a row."""
+        unanswered = 0
+        async with ModelClient(self.settings.endpoint) as client:
+            while unanswered < UNANSWERED:
+                await asyncio.sleep(HEALTH_S)
+                unanswered = 0 if await client.healthy() else unanswered + 1
+        log.warning("The engine lives and did not answer %d times in a row; it is started again.", unanswered)
+
     async def _constrain(self) -> None:
         """The first constrained request compiles its grammar; nobody waits for that, since no draft is constrained."""
         async with ModelClient(self.settings.endpoint) as client:
@@ -330,6 +334,34 @@ class Engine:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def admit(
+    settings: Settings, store: Store, client: ModelClient, version: Version, attempt: Attempt = probe
+) -> None:
+    """Load a version and let it answer; what came of it is recorded, and decides whether it may go live.
+
+    Raises:
+        EngineUnavailable: it says nothing about the version.
+        CopydeskError: the version cannot be served; or the endpoint is at fault, which is not recorded.
+    """
+    life = Life(store)
+    await client.knows(version.name)  # what this raises is about the endpoint
+    try:
+        if not settings.copydesk_endpoint:  # what is served there, only its owner knows
+            await asyncio.to_thread(_check, settings, store, version)
+        await attempt(client, version)
+    except EngineUnavailable:
+        raise
+    except CopydeskError as error:
+        await asyncio.to_thread(life.record_load, version.name, str(error))
+        raise
+    await asyncio.to_thread(life.record_load, version.name)
+
+
+def _check(settings: Settings, store: Store, version: Version) -> None:
+    trained_on = store.round(version.round_id).facts.get("base", {})
+    check(version, base_model_path(settings), MAX_LORA_RANK, trained_on.get("revision", ""))
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -75,24 +75,36 @@ class Life:
                 after = {before.get(live, ""): "retired", live: "previous", promotion.version: "live"}
                 before[promotion.version], live = live, promotion.version
             else:
-                after = {live: "retired", before.get(promotion.version, ""): "previous", promotion.version: "live"}
-                live = promotion.version
+                after = {before.get(promotion.version, ""): "previous", promotion.version: "live"}
+                while live != promotion.version:  # back to the base, several versions may go
+                    after[live] = "retired"
+                    live = before.get(live, promotion.version)
             if name in after:
                 reason = " ".join(filter(None, (promotion.decision, f"{promotion.version}:", promotion.reason)))
                 steps.append(Step(after[name], promotion.created_at, reason))
         return steps
 
 
-async def prove(client: ModelClient, version: Version) -> None:
+async def probe(client: ModelClient, version: Version) -> None:
     """Load a version and let it answer one token.
 
     Raises:
-        EngineUnavailable: the engine went away; it says nothing about the version.
+        EngineUnavailable: nobody answers now, or in trouble; it says nothing about the version.
         CopydeskError: the version does not load, or does not answer.
     """
+    await client.ensure_loaded(version)
+    await client.complete(messages("Say hello."), version.name, PROBE)
+
+
+async def prove(client: ModelClient, version: Version) -> None:
+    """Probe a version on an engine of our own: where that lives and cannot serve the version, the version is at fault.
+
+    Raises:
+        EngineUnavailable: the engine went away; it says nothing about the version.
+        CopydeskError: as `probe` does.
+    """
     try:
-        await client.ensure_loaded(version)
-        await client.complete(messages("Say hello."), version.name, PROBE)
+        await probe(client, version)
     except EngineUnavailable as error:
         if not await client.healthy():
             raise

@@ -214,6 +214,25 @@ async def test_who_tries_a_candidate_that_the_engine_refuses_is_served_by_the_li
         assert {d.version for d in it.store.drafts()} == {BASE}
 
 
+async def test_a_version_that_nobody_tried_is_tried_before_it_goes_live(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        refused, good = scored(it), scored(it)
+        it.engine.answers = [Answer(status=400)]
+        card = await it.card(it.mara, refused.name)
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        told = await refused_in(it.mara, await it.mara.wait_modal(callback_id="approve_view"))
+        assert told.startswith("copy-0001 cannot go live, since the engine could not serve it: The engine refused")
+        it.engine.answers = [Answer(status=500)]
+        card = await it.card(it.mara, good.name)
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        told = await refused_in(it.mara, await it.mara.wait_modal(callback_id="approve_view"))
+        assert told.startswith("copy-0002 cannot go live yet: the engine has not shown so far")
+        assert it.store.live() == BASE
+        await it.mara.press("C_COPY", card["ts"], "approve")
+        assert await it.mara.submit(await it.mara.wait_modal(callback_id="approve_view")) is None
+        assert (it.store.live(), Life(it.store).last_failure(good.name)) == (good.name, "")
+
+
 async def test_a_lead_who_approves_what_the_engine_cannot_serve_reads_why(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         version = scored(it)

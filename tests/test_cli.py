@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import unused_port
+from filelock import FileLock
+from openai_double import Answer, EngineDouble
 
 from serving.jobs import Jobs
+from serving.life import Life
 from serving.prompt import task_of
-from serving.records import Decision, PairSource, Requirements
-from serving.store import NewPair, Store
+from serving.records import Decision, PairSource, Requirements, Version
+from serving.registry import ADAPTER_FILES, Registry, digest_of
+from serving.settings import EMBEDDED_MODEL
+from serving.store import BASE, NewPair, Store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,6 +56,28 @@ def test_a_missing_token_is_named_with_the_next_step(copydesk: Command) -> None:
     assert done.stderr.count("\n") == 1
     assert "SLACK_BOT_TOKEN and SLACK_APP_TOKEN missing" in done.stderr
     assert "copydesk demo" in done.stderr
+
+
+def test_a_second_demo_leaves_the_first_alone(copydesk: Command, tmp_path: Path) -> None:
+    kept = tmp_path / "demo" / "copydesk.db"
+    kept.parent.mkdir()
+    kept.write_text("of the first")
+    (tmp_path / "models" / EMBEDDED_MODEL).mkdir(parents=True)
+    with FileLock(tmp_path / "demo.lock"):
+        done = copydesk("demo", "--exit", "--port", "0")
+    assert (done.returncode, done.stderr) == (1, "A demo is up already; end it with Ctrl-C.\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = copydesk("demo", "--exit", "--port", str(port))
+    assert (done.returncode, done.stderr) == (1, f"Port {port} is taken; --port 0 takes any free one.\n")
+    assert kept.read_text() == "of the first"
+
+
+def test_with_a_cluster_a_round_goes_there(copydesk: Command, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"COPYDESK_RAY_ADDRESS=127.0.0.1:{unused_port()}\n")
+    done = copydesk("round", "run")
+    assert done.returncode == 1
+    assert re.match("No Ray cluster answers|Ray is not installed", done.stderr)
 
 
 def test_pairs_go_out_and_come_back(copydesk: Command, store: Store, tmp_path: Path) -> None:
@@ -106,6 +137,56 @@ def test_what_does_not_exist_is_one_clear_line(copydesk: Command, arguments: tup
     done = copydesk(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert problem in done.stderr
+
+
+def made(store: Store, home: Path) -> Version:
+    round = store.start_round({"name": "default"}, [], "digest")
+    directory = home / "adapters" / round.version
+    directory.mkdir(parents=True)
+    for name in ADAPTER_FILES:
+        (directory / name).write_text(name)
+    return store.finish_round(round.id, {}, path=str(directory), digest=digest_of(directory), base_model="b")
+
+
+def test_a_version_that_no_engine_tried_is_not_promoted_without_one(
+    copydesk: Command, store: Store, tmp_path: Path
+) -> None:
+    version = made(store, tmp_path)
+    (tmp_path / ".env").write_text("COPYDESK_ENDPOINT=http://127.0.0.1:9\n")
+    done = copydesk("version", "promote", version.name)
+    assert (done.returncode, done.stderr.count("\n"), store.live()) == (1, 1, BASE)
+    assert "No engine has tried copy-0001 yet, so it cannot go live. Start the engine" in done.stderr
+    Life(store).record_load(version.name)
+    assert copydesk("version", "promote", version.name).stdout == "copy-0001 is live; before it was base.\n"
+
+
+async def test_the_engine_tries_a_version_before_it_is_promoted(
+    copydesk: Command, store: Store, tmp_path: Path
+) -> None:
+    version = made(store, tmp_path)
+    asked_what_it_can_do = Answer()
+    async with EngineDouble(answers=[asked_what_it_can_do, Answer(status=400)]) as engine:
+        (tmp_path / ".env").write_text(f"COPYDESK_ENDPOINT={engine.url}\n")
+        refused = await asyncio.to_thread(copydesk, "version", "promote", version.name)
+        assert (refused.returncode, store.live()) == (1, BASE)
+        assert "refused the request" in refused.stderr
+        assert "refused the request" in (Life(store).last_failure(version.name) or "")
+        done = await asyncio.to_thread(copydesk, "version", "promote", version.name)
+        assert (done.returncode, store.live()) == (0, version.name)
+    assert Life(store).last_failure(version.name) == ""
+
+
+def test_the_base_is_returned_to_where_the_version_before_fails(
+    copydesk: Command, store: Store, tmp_path: Path
+) -> None:
+    first, second = made(store, tmp_path), made(store, tmp_path)
+    for version in (first, second):
+        Registry(store, ()).approve(version.name, user="cli")
+    Life(store).record_load(first.name, "no memory")
+    assert "copydesk version rollback --base" in copydesk("version", "rollback").stderr
+    assert store.live() == second.name
+    assert copydesk("version", "rollback", "--base").returncode == 0
+    assert store.live() == BASE
 
 
 def test_a_round_under_way_is_seen_and_cancelled(copydesk: Command, store: Store) -> None:

@@ -28,12 +28,14 @@ from serving.handover import Memory
 from serving.jobs import Jobs
 from serving.life import Life
 from serving.prompt import task_messages, task_of
-from serving.records import CopydeskError, Requirements, Version
+from serving.records import CopydeskError, Requirements, Task, Version
 from serving.registry import Registry, digest_of
 from serving.settings import Settings
 from serving.store import BASE, Store
+from trainer.dataset import prompt_tokens
 
 LAMP = task_of(Requirements(product="Alder lamp", selling_points=(("warm light",),), length=(20, 30)), "en", "home")
+CUP = task_of(Requirements(product="云朵保温杯", selling_points=(("保温12小时",),), length=(40, 60)), "zh", "home")
 
 TEXT = (
     "The Alder lamp gives warm light for long evenings and stands on a foot of solid oak, so that every reader finds "
@@ -101,6 +103,18 @@ async def test_a_completion_streams_piece_by_piece_and_ends_with_the_whole(desk:
     assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).strip() == whole.text
     assert 0 < whole.completion_tokens <= 24
     assert whole.prompt_tokens > 40
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("task", [LAMP, CUP], ids=["en", "zh"])
+async def test_the_model_is_given_the_tokens_that_rounds_train_on(desk: tuple[Settings, int], task: Task) -> None:
+    settings, _ = desk
+    tokenizer = AutoTokenizer.from_pretrained(settings.copydesk_model)
+    order = {"model": BASE, "messages": task_messages(task), "max_tokens": 1, "return_token_ids": True}
+    transport = httpx2.AsyncHTTPTransport(uds=str(settings.engine_socket))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://engine", timeout=60) as http:
+        answer = await http.post("/v1/chat/completions", json=order)
+    assert answer.json()["prompt_token_ids"] == prompt_tokens(task, tokenizer)
 
 
 @pytest.mark.engine

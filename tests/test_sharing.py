@@ -13,9 +13,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from bot_world import BRIEF, BRIEF_ZH, World, world
 
@@ -27,7 +29,7 @@ from serving.engine import Engine, sharing_plan
 from serving.handover import Away, Memory, away_for
 from serving.jobs import Jobs
 from serving.records import CopydeskError, Round
-from serving.registry import Registry
+from serving.registry import Registry, digest_of
 from serving.settings import Settings
 from serving.sharing import GB, Limits, Machine, Mode, Plan, needs_of, plan
 from serving.store import BASE, Store
@@ -179,13 +181,13 @@ def pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def supervised(settings: Settings, store: Store) -> AsyncIterator[Supervised]:
+async def supervised(settings: Settings, store: Store, command: tuple[str, ...] = ()) -> AsyncIterator[Supervised]:
     said: list[str] = []
     stop = asyncio.Event()
     patched = pytest.MonkeyPatch()
     if settings.copydesk_round_engine == "sleep":  # vLLM sleeps on a GPU only, its double anywhere
         patched.setattr("serving.engine.sharing_plan", lambda _: Plan("sleep", True, 0.0, ""))
-    engine = Engine(settings, store, said.append, double())
+    engine = Engine(settings, store, said.append, command or double())
     task = asyncio.create_task(engine.run(stop))
     it = Supervised(engine, said)
     try:
@@ -304,6 +306,121 @@ async def test_an_engine_that_dies_asleep_starts_anew_after_the_round(
         memory.release()
         await it.until("ready")
         assert it.engine.pid not in (None, before)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engine.HEALTH_S", 0.1)
+    monkeypatch.setattr("serving.engine.UNANSWERED", 3)
+    monkeypatch.setattr("serving.engine.STOP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("serving.client.CONNECT_TIMEOUT_S", 1.0)
+
+
+@pytest.mark.usefixtures("pythonpath")
+async def test_an_engine_that_hangs_is_started_again(
+    settings: Settings,
+    store: Store,
+    base_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    impatient(monkeypatch)
+    async with supervised(sharing(settings, base_model, "together"), store) as it:
+        before = it.engine.pid
+        assert before is not None
+        os.kill(before, signal.SIGSTOP)
+        await it.until("down")
+        await it.until("ready")
+        assert it.engine.pid not in (None, before)
+        assert not psutil.pid_exists(before)
+        assert it.engine.restarts == 1
+    assert caplog.text.count("The engine lives and did not answer 3 times in a row") == 1
+
+
+@pytest.mark.usefixtures("pythonpath")
+async def test_an_engine_that_answers_now_and_then_stays(
+    settings: Settings, store: Store, base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = cycle((False, False, True))
+    asked: list[bool] = []
+    impatient(monkeypatch)
+
+    async def healthy(client: ModelClient) -> bool:
+        asked.append(next(answers))
+        return asked[-1]
+
+    async with supervised(sharing(settings, base_model, "together"), store) as it:
+        monkeypatch.setattr(ModelClient, "healthy", healthy)
+        await asyncio.sleep(2)
+        assert len(asked) > 6
+        assert (it.said, it.engine.restarts) == (["starting", "ready"], 0)
+
+
+@pytest.mark.usefixtures("pythonpath")
+async def test_nobody_asks_an_engine_that_sleeps_for_a_round(
+    settings: Settings, store: Store, base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = sharing(settings, base_model, "sleep")
+    impatient(monkeypatch)
+    async with supervised(desk, store) as it:
+        before, memory = it.engine.pid, Memory(desk)
+        assert before is not None
+        round = training(store)
+        await asyncio.to_thread(taken, memory)
+        os.kill(before, signal.SIGSTOP)
+        await asyncio.sleep(5)
+        assert (it.engine.pid, it.said[-1]) == (before, "away")
+        os.kill(before, signal.SIGCONT)
+        store.fail_round(round.id, "failed")
+        memory.release()
+        await it.until("ready")
+        assert (it.engine.pid, it.engine.restarts) == (before, 0)
+
+
+DIES_ONCE = """
+import asyncio, os, sys
+from pathlib import Path
+from openai_double import EngineDouble
+
+class Dying(EngineDouble):
+    async def _load(self, request):
+        if not Path(sys.argv[2]).exists():
+            Path(sys.argv[2]).touch()
+            os._exit(1)
+        return await super()._load(request)
+
+async def main():
+    async with Dying(socket=sys.argv[1]):
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("pythonpath")
+async def test_an_engine_that_dies_while_the_live_version_loads_starts_once_more(
+    settings: Settings, store: Store, base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{HERE.parent}:{HERE}")
+    desk, died = sharing(settings, base_model, "together"), settings.copydesk_home / "died"
+    command = (sys.executable, "-c", DIES_ONCE, "{socket}", str(died))
+    round = store.start_round({}, [], "d")
+    directory = settings.adapters / round.version
+    directory.mkdir(parents=True)
+    (directory / "adapter_config.json").write_text(json.dumps({"r": 8, "target_modules": ["q_proj"]}))
+    (directory / "adapter_model.safetensors").write_bytes(b"weights")
+    digest, base = digest_of(directory), str(base_model)
+    version = store.finish_round(round.id, {}, path=str(directory), digest=digest, base_model=base)
+    Registry(store, ()).approve(version.name, user="cli")
+    died.touch()
+    async with supervised(desk, store, command) as it:
+        assert it.engine.pid is not None
+        died.unlink()
+        os.kill(it.engine.pid, signal.SIGKILL)
+        await it.until("down")
+        await it.until("ready")
+        assert (died.exists(), it.engine.restarts) == (True, 2)
+        async with ModelClient(desk.endpoint) as client:
+            assert await client.models() == [BASE, version.name]
 
 
 DESK = """

@@ -10,8 +10,9 @@ import psutil
 import torch
 
 from serving.records import CopydeskError
+from serving.registry import ATTENTION, MLP
 from trainer.attention import LONGEST
-from trainer.recipe import ATTENTION, MLP, Recipe
+from trainer.recipe import Recipe
 from trainer.trunk import HEAD_ROWS
 
 GIB = 1 << 30

@@ -6,15 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from serving.records import CopydeskError
+from serving.registry import TARGETS
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["bf16", "fp16", "fp32"]
 Batching = Literal["padded", "bucketed", "packed"]
 Kind = Literal["dpo", "kto"]
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
-TARGETS = ATTENTION + MLP
 RANKS = (1, 8, 16)  # what vLLM takes, up to the --max-lora-rank that the engine starts with
 
 SIZE_EXPONENT = 0.78
