@@ -170,7 +170,7 @@ async def test_a_request_that_the_engine_refuses_is_one_clear_message(tmp_path: 
     async with world(tmp_path) as it:
         it.engine.answers = [Answer(raw=too_long, status=400)]
         ts = await it.anna.mention("C_COPY", BRIEF)
-        told = await it.anna.wait_message("C_COPY", lambda m: "2048 tokens" in m["text"], thread_ts=ts)
+        told = await it.anna.wait_message("C_COPY", lambda m: "too long for the model" in m["text"], thread_ts=ts)
         assert not offers(told, "correct")
         await answered(it, 0)
         assert (it.store.waiting_requests(), it.store.drafts(), len(it.engine.asked)) == ([], [], 1)
