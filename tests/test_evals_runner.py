@@ -7,11 +7,13 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from evals_edge import Writer, serving
+from evals_edge import Edge, Writer, serving
 from typer.testing import CliRunner
 
 from evals.__main__ import app
@@ -127,18 +129,23 @@ async def test_a_card_compares_the_candidate_with_the_live_version(
     assert [shown.version for shown in store.unannounced_scorecards()] == [name]
 
 
+async def stop_after_thirty(edge: Edge, run: Coroutine[Any, Any, Any]) -> None:
+    """Of its requests: the baseline's 24 and a few of the candidate's."""
+    edge.hold_after = 30
+    task = asyncio.create_task(run)
+    await edge.holding.wait()
+    await asyncio.sleep(0.2)  # the thirty answers reach the store
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    edge.hold_after = None
+
+
 async def test_a_stopped_run_goes_on_without_asking_again(store: Store, settings: Settings, plan: Plan) -> None:
     name = train(store, settings.copydesk_home)
     async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
-        edge.hold_after = 30  # the baseline's 24 and a few of the candidate's
-        task = asyncio.create_task(runner(store, client, settings).run(name, plan))
-        await edge.holding.wait()
-        await asyncio.sleep(0.2)  # the thirty answers reach the store
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await stop_after_thirty(edge, runner(store, client, settings).run(name, plan))
         assert store.scorecards(name) == []
-        edge.hold_after = None
         card = await runner(store, client, settings).run(name, plan)
         assert len(edge.requests) == 48
     assert len(store.samples(card.id)) == 24
@@ -150,14 +157,7 @@ async def test_what_a_stopped_run_generated_serves_a_run_against_another_baselin
 ) -> None:
     live, name = train(store, settings.copydesk_home), train(store, settings.copydesk_home)
     async with serving(candidate_is_good) as edge, ModelClient(edge.url) as client:
-        edge.hold_after = 30  # the baseline's 24 and a few of the candidate's
-        task = asyncio.create_task(runner(store, client, settings).run(name, plan))
-        await edge.holding.wait()
-        await asyncio.sleep(0.2)  # the thirty answers reach the store
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        edge.hold_after = None
+        await stop_after_thirty(edge, runner(store, client, settings).run(name, plan))
         hotter = replace(plan, sampling=replace(plan.sampling, temperature=1.0))
         for other in (hotter, replace(plan, seed=6)):  # these share nothing with what was stopped
             await runner(store, client, settings).run(name, other, baseline=live)

@@ -291,16 +291,22 @@ async def test_a_killed_round_gives_the_memory_back(
         assert (it.engine.away, it.engine.restarts) == (None, 0)
 
 
+async def put_to_sleep(it: Supervised, desk: Settings, store: Store) -> tuple[int, Memory, Round]:
+    """A round has the memory from now on: the engine's process, the memory, the round."""
+    before, memory = it.engine.pid, Memory(desk)
+    assert before is not None
+    round = training(store)
+    await asyncio.to_thread(taken, memory)
+    return before, memory, round
+
+
 @pytest.mark.usefixtures("pythonpath")
 async def test_an_engine_that_dies_asleep_starts_anew_after_the_round(
     settings: Settings, store: Store, base_model: Path
 ) -> None:
     desk = sharing(settings, base_model, "sleep")
     async with supervised(desk, store) as it:
-        before, memory = it.engine.pid, Memory(desk)
-        assert before is not None
-        round = training(store)
-        await asyncio.to_thread(taken, memory)
+        before, memory, round = await put_to_sleep(it, desk, store)
         os.kill(before, signal.SIGKILL)
         store.fail_round(round.id, "failed")
         memory.release()
@@ -362,10 +368,7 @@ async def test_nobody_asks_an_engine_that_sleeps_for_a_round(
     desk = sharing(settings, base_model, "sleep")
     impatient(monkeypatch)
     async with supervised(desk, store) as it:
-        before, memory = it.engine.pid, Memory(desk)
-        assert before is not None
-        round = training(store)
-        await asyncio.to_thread(taken, memory)
+        before, memory, round = await put_to_sleep(it, desk, store)
         os.kill(before, signal.SIGSTOP)
         await asyncio.sleep(5)
         assert (it.engine.pid, it.said[-1]) == (before, "away")
