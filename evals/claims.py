@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -32,7 +32,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class _Rules:
-    equal: dict[int, str]  # characters that compare as another
+    equal: Callable[[str], str]  # of characters that compare as another
     any: re.Pattern[str]
     hard: re.Pattern[str]
     soft: re.Pattern[str]
@@ -46,7 +46,7 @@ def claims_in(comparable: str, task: Task) -> Claims:
         return Claims()
     rules = _rules(task.language)
     for phrase in _own_words(task.requirements):
-        text = reading.blanked(text, reading.plain(phrase).translate(rules.equal))
+        text = reading.blanked(text, rules.equal(reading.plain(phrase)))
     innocent = list(_spans(rules.innocent, text))
     hard = [span for span in _spans(rules.hard, text) if not _inside(span, innocent)]
     # A soft one is excused by its first character: how far 最 reaches, no rule can tell.
@@ -58,7 +58,7 @@ def claims_in(comparable: str, task: Task) -> Claims:
 def _suspect(comparable: str, language: str) -> str:
     """The text as rules read it, "" where none of them finds anything: most texts."""
     rules = _rules(language)
-    text = comparable.translate(rules.equal)
+    text = rules.equal(comparable)
     return text if rules.any.search(text) else ""
 
 
@@ -89,8 +89,8 @@ def _rules(language: str) -> _Rules:
             mark = line[:2] if line[:2] in marked else ""
             marked[mark].append(line.removeprefix(mark))
     pairs = " ".join(marked[TRADITIONAL]).split()
-    equal = str.maketrans({"-": " "} | {pair[0]: pair[1] for pair in pairs})
-    rules = {mark: "|".join(reading.comparable(line).translate(equal) for line in own) for mark, own in marked.items()}
+    equal = reading.replacing({"-": " "} | {pair[0]: pair[1] for pair in pairs})
+    rules = {mark: "|".join(equal(reading.comparable(line)) for line in own) for mark, own in marked.items()}
     hard, soft = rules[""], rules[SOFT]
     negated = f"(?:{rules[NEGATION]}) ?(?:{hard}|{soft})"
     # ASCII: between 网 and "no.1" is a word boundary.

