@@ -1,5 +1,7 @@
 """How fast a round is. Run: python -m trainer.bench, or on a machine with a GPU: python -m trainer.bench --gpu
 
+On several GPUs: torchrun --nproc-per-node 2 -m trainer.bench --gpu.
+
 Here: the article's recipe, TRL's trainer and ours, on the same starter pairs with the embedded model, each in a process
 of its own. On a GPU: the shape of Llama-2-7B with random weights and 512 made-up pairs, since speed and memory do not
 depend on what the numbers say. One JSON line a recipe on standard output; tokens are real ones, padding is not counted.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,19 +41,29 @@ def main() -> None:
     parser.add_argument("--only", help="this alone, or ours:RECIPE; with --gpu those whose name holds it")
     arguments = parser.parse_args()
     if arguments.gpu:
-        for name, settings in gpu_cases(arguments.short):
-            if arguments.only and arguments.only not in name:
-                continue
-            try:
-                figures = on_gpu(settings, arguments.profile if name == "all-linear r16" else None)
-            except (RuntimeError, ImportError) as error:
-                figures = {"failed": str(error).splitlines()[0][:200]}
-            print(json.dumps({"recipe": name, **figures}), flush=True)
+        on_gpus(arguments)
     elif arguments.only:
         print(json.dumps({"recipe": arguments.only, **here(arguments.only)}), flush=True)
     else:
         for name in ("article", "trl", "ours"):
             subprocess.run([sys.executable, "-m", "trainer.bench", "--only", name], check=True)
+
+
+def on_gpus(arguments: argparse.Namespace) -> None:
+    from trainer.group import joined
+
+    with joined(os.environ) as group:
+        for name, settings in gpu_cases(arguments.short):
+            if arguments.only and arguments.only not in name:
+                continue
+            try:
+                figures = on_gpu(settings, group, arguments.profile if name == "all-linear r16" else None)
+            except (RuntimeError, ImportError) as error:
+                if group.size > 1:  # the others wait for this one
+                    raise
+                figures = {"failed": str(error).splitlines()[0][:200]}
+            if group.rank == 0:
+                print(json.dumps({"recipe": name, **figures}), flush=True)
 
 
 def here(name: str) -> dict[str, Any]:
@@ -193,7 +206,8 @@ def gpu_cases(short: bool) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
+def on_gpu(settings: dict[str, Any], group: Any, profile: Path | None) -> dict[str, Any]:
+    """Tokens are of all processes, memory is of one."""
     import gc
 
     import torch
@@ -222,7 +236,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
     def told(progress: Any) -> None:
         times.append((time.perf_counter(), progress.loss))
 
-    fitted = lora.fit(objective, data, told, on_plan=plans.append)
+    fitted = lora.fit(objective, data, told, group=group, on_plan=plans.append)
     if limit:
         setattr(lora, "memory_plan", plain)  # noqa: B010
     sizes = [sum(len(rows[index]["input_ids"]) for index in batch) for batch in lora.batches(rows, recipe)]
@@ -233,6 +247,7 @@ def on_gpu(settings: dict[str, Any], profile: Path | None) -> dict[str, Any]:
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         "loss": round(times[-1][1], 3),
         "steps": len(times),
+        "processes": group.size,
         "memory": asdict(plans[0]),
         "device": torch.cuda.get_device_name(),
     }
