@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -24,10 +25,12 @@ from serving.processes import lives
 from serving.settings import Settings
 from serving.store import Store
 from trainer import lora
+from trainer.checkpoint import Checkpoints
 from trainer.group import ALONE, Group, joined
 from trainer.preference import preference_stage
 from trainer.recipe import Recipe
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {
     "pairs": replace(EXACT, epochs=2, batch_pairs=3),  # six pairs: shares of two and one
@@ -76,6 +79,43 @@ def test_two_processes_give_the_losses_and_weights_of_one(tiny_model: Path, on_t
             # As a whole: Adam's step for a weight whose gradient is all but zero has rounding's sign, not the data's.
             apart = torch.linalg.vector_norm(moves[key] - move) / torch.linalg.vector_norm(move)
             assert apart < 1e-2, key
+
+
+@dataclass(frozen=True)
+class Recorded(Group):
+    """A process among two, beside one that has no pairs, which notes what all do together."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls.append("loss")
+        return value
+
+    def total(self, value: float) -> float:
+        self.calls.append("total")
+        return value
+
+    def same(self, value: T) -> T:
+        self.calls.append("same")
+        return value
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.calls.append("gradients")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_processes_do_what_they_do_together_in_one_order_though_one_writes_checkpoints(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On GPUs the first process would wait for a loss before a checkpoint that the others look at a step later."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "made up")
+    recipe, tokenizer = RECIPES["pairs"], AutoTokenizer.from_pretrained(tiny_model)
+    first, second = Recorded(0, 2), Recorded(1, 2)
+    for group, checkpoints in ((first, Checkpoints(tmp_path / "last", "", every_s=0)), (second, None)):
+        lora.fit(objective(tiny_model, recipe), starter_data(tokenizer), group=group, checkpoints=checkpoints)
+    assert (tmp_path / "last").exists()
+    assert first.calls == second.calls
 
 
 def test_without_a_launcher_a_round_is_alone() -> None:

@@ -47,6 +47,14 @@ class Group:
         dist.all_reduce(box)
         return float(box)
 
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, of a number that need not be known yet: a GPU is not waited for."""
+        if self.size == 1:
+            return value
+        box = value.double()
+        dist.all_reduce(box)
+        return box
+
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Give every process the whole step's gradients; one without a share of its own counts as zero."""
         if self.size == 1:

@@ -288,7 +288,7 @@ def fit(
         nonlocal tokens
         while len(waiting) > left:
             loss, read = waiting.popleft()
-            losses.append(group.total(float(loss)))
+            losses.append(float(loss))
             _check(losses[first:], stage.rate)
             tokens += read
             elapsed = time.perf_counter() - started
@@ -313,7 +313,10 @@ def fit(
                 parts.append(part.detach())
             group.sum_gradients(parameters)
             optimiser.step(scaler)
-            waiting.append((torch.stack(parts).sum() if parts else torch.zeros(()), stage.tokens(batch)))
+            own = torch.stack(parts).sum() if parts else torch.zeros((), device=parameters[0].device)
+            # Summed here and not where it is looked at, which the first process does sooner before a checkpoint: what
+            # all processes do together, all must do in one order.
+            waiting.append((group.summed(own), stage.tokens(batch)))
             # Asking for a loss waits for the device: a GPU is asked for the step before, and never stands still.
             settle(waiting, stage, first, left=1 if parameters[0].is_cuda else 0)
             if checkpoints and len(losses) + len(waiting) < steps and checkpoints.due():
