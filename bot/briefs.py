@@ -17,6 +17,7 @@ from bot.parsing import (
     DEFAULT_EMOJI,
     DEFAULT_LENGTH,
     MAX_LENGTH,
+    follows_up,
     phrases_of,
     points_of,
     says_nothing,
@@ -24,7 +25,7 @@ from bot.parsing import (
 )
 from bot.texts import Words
 from serving.prompt import language_of, task_of
-from serving.records import CATEGORIES, FORMATS, Brief, Requirements, Task
+from serving.records import CATEGORIES, FORMATS, Brief, CopydeskError, Requirements, Task
 
 ASK_VIEW = "ask_view"
 LONGEST_BRIEF = 4_000  # characters
@@ -61,14 +62,19 @@ class Briefs:
         elif len(text) > LONGEST_BRIEF:
             if await asyncio.to_thread(self._office.store.first_sight, event_id):
                 await self._tell(channel, thread_ts, _too_long(text, words))
-        elif not task.requirements.product and await asyncio.to_thread(
-            self._office.store.has_requests, channel, thread_ts
-        ):
+        elif not task.requirements.product and await self._answers_a_draft(event, text):
             if await asyncio.to_thread(self._office.store.first_sight, event_id):
                 labels = {name: words(name) for name in ("correct", "again", "change")}
                 await self._tell(channel, thread_ts, words("no_rewrite", **labels))
         else:
             await self._drafts.accept(task, user=user, channel=channel, thread_ts=thread_ts, event_id=event_id)
+
+    async def _answers_a_draft(self, event: JSON, text: str) -> bool:
+        """Whether somebody speaks to a draft: in its thread or, in a conversation with the bot alone, below it."""
+        has = self._office.store.has_requests
+        if thread_ts := event.get("thread_ts"):
+            return await asyncio.to_thread(has, event["channel"], thread_ts)
+        return event.get("channel_type") == "im" and follows_up(text) and await asyncio.to_thread(has, event["channel"])
 
     async def _tell(self, channel: str, thread_ts: str, text: str, blocks: list[JSON] | None = None) -> None:
         await self._office.slack.chat_postMessage(
@@ -82,6 +88,8 @@ class Briefs:
         if not text:
             await self._open(command["trigger_id"], channel, words)
             await ack()
+        elif says_nothing(text):
+            await ack(words("help"))
         elif len(text) > LONGEST_BRIEF:
             await ack(_too_long(text, words))
         else:
@@ -120,13 +128,17 @@ class Briefs:
             await ack(response_action="errors", errors=errors)
             return
         about = json.loads(view["private_metadata"])
-        await self._drafts.accept(
-            task_in(values),
-            user=user,
-            channel=about["channel"],
-            thread_ts=about["thread_ts"],
-            event_id=f"{view['id']}:{view['hash']}",
-        )
+        try:
+            await self._drafts.accept(
+                task_in(values),
+                user=user,
+                channel=about["channel"],
+                thread_ts=about["thread_ts"],
+                event_id=f"{view['id']}:{view['hash']}",
+            )
+        except CopydeskError as error:  # the form stays open, with all that was written in it
+            await ack(response_action="errors", errors={"product": words.of(error)})
+            return
         await ack()
 
 

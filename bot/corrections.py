@@ -14,7 +14,7 @@ from bot.marks import metadata
 from bot.markup import markdown
 from bot.office import Office
 from bot.texts import Words
-from serving.records import CopydeskError, Correction, Draft
+from serving.records import CopydeskError, Correction, Draft, Split
 
 CORRECT_VIEW = "correct_view"
 SHORTCUT = "correct_draft"
@@ -73,11 +73,13 @@ class Corrections:
         self._office.work.start(self._show(draft, correction, about["thread_ts"], words))
 
     async def _show(self, draft: Draft, correction: Correction, thread_ts: str, words: Words) -> None:
+        pair = await asyncio.to_thread(self._store.pair, correction.pair_id)
+        held_out = pair.split is Split.HELD_OUT
         await self._office.slack.chat_postMessage(
             channel=draft.channel,
             thread_ts=thread_ts,
             text=words("corrected", user=correction.user),
-            blocks=changed_blocks(draft, correction, words),
+            blocks=changed_blocks(draft, correction, words, held_out=held_out),
             metadata=metadata("correction", correction=correction.id),
             unfurl_links=False,
             unfurl_media=False,
@@ -116,7 +118,7 @@ def _marked(text: str, mark: str) -> str:
     return "\n".join(lines)
 
 
-def changed_blocks(draft: Draft, correction: Correction, words: Words) -> list[JSON]:
+def changed_blocks(draft: Draft, correction: Correction, words: Words, *, held_out: bool = False) -> list[JSON]:
     changes = difference(draft.text, correction.text)
     if len(changes) > 10_000:
         changes = markdown(correction.text[:1800]) + " …"
@@ -125,7 +127,7 @@ def changed_blocks(draft: Draft, correction: Correction, words: Words) -> list[J
     return [
         section(words("corrected", user=correction.user)),
         {"type": "markdown", "text": changes},
-        context(words("trains_next")),
+        context(words("tests_next" if held_out else "trains_next")),
     ]
 
 

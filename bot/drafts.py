@@ -279,6 +279,9 @@ class Drafts:
                     continue
                 await reply.say(words("engine_restarting"))
             except CopydeskError as error:
+                if error.code == "not_saved":  # the desk's fault and not the brief's: it is tried again
+                    await reply.say(words("not_saved"))
+                    raise
                 log.warning("Request %d got no draft: %s", request.id, error)
                 await self._give_up(request, reply, words("no_draft", detail=words.of(error)))
                 return None

@@ -29,18 +29,53 @@ _KEY_OF = {label: key for key, labels in _LABELS.items() for label in labels}
 _LINE = re.compile(
     rf"^\s*[-*•]?\s*({'|'.join(sorted(map(re.escape, _KEY_OF), key=len, reverse=True))})\s*[:：]\s*(.*)$", re.I
 )
+_BULLET = re.compile(r"^[^\S\n]*(?:[-*•·]|\d{1,2}[.)、．](?!\d))[^\S\n]*", re.M)
+_COMMA = r"(?:(?<!\d),|,(?!\d{3}(?!\d))|，)"  # not the one in 1,200
+# How a length is said: limits before the number and after its unit, and what only leads to it.
+_MOST = (
+    r"(?:(?:not|no) (?:more|longer) than|under|below|at most|max(?:imum|\.)?(?: of)?|up to|fewer than|less than|within"
+    r"|[<≤]|(?:不要|不能|别|不得|不可|不)超过|最多|不多于|少于)"
+)
+_LEAST = r"(?:at least|minimum(?: of)?|no (?:fewer|less) than|至少|不少于|不低于)"
+_MOST_AFTER = r"(?:\s+(?:or (?:less|fewer|under|below)|max(?:imum)?|at most|tops)\b|\s*(?:以内|以下|之内|内))"
+_LEAST_AFTER = r"(?:\s+(?:or (?:more|longer)|minimum|at least)\b|\s*以上)"
+_UNIT = {"en": r"[\s-]*words?\b", "zh": r"\s*个?字"}
+_SAYS_LENGTH = {
+    "en": re.compile(
+        rf"(?:(?:keep|make) (?:it|this) |(?:it )?should be )?(?:\bto |\bin )?(?:between |from |{_LEAST}|{_MOST}|about"
+        rf"|around|roughly|approx(?:imately|\.)?)?\s*\d+\s*(?:(?:-|–|—|~|to|and)\s*\d+)?{_UNIT['en']}"
+        rf"(?:{_MOST_AFTER}|{_LEAST_AFTER}|\s+long)?",
+        re.I,
+    ),
+    "zh": re.compile(
+        rf"(?:字数|长度)?(?:控制)?在?(?:{_LEAST}|{_MOST}|大约|大概|约)?\s*\d+\s*(?:[-–—~～到至]\s*\d+)?{_UNIT['zh']}"
+        rf"(?:{_MOST_AFTER}|{_LEAST_AFTER}|左右|上下)?的?"
+    ),
+}
 _NO = re.compile(r"^(no|none|not|without|0|false|不|无|没有)", re.I)
 
 _KIND = r"(?:product |sales |marketing )?(?:copy|texts?|lines?|posts?|descriptions?|captions?|taglines?|blurbs?|ads?)"
 _FOR_EN = re.compile(rf"\b{_KIND}\s+(?:for|about|on)\s+(.+)$", re.I)
 _VERB_EN = re.compile(
     r"^(?:please\s+|can you\s+|could you\s+)*(?:write|draft|make|create|give me|i need|we need|need)"
-    r"\s+.*?\b(?:for|about)\s+(.+)$",
+    r"\s+(?!(?:it|this|that|them|these)\b).*?\b(?:for|about)\s+(.+)$",  # a pronoun means what is there already
     re.I,
 )
 _NAMED_EN = re.compile(
-    r"^\s*(?!(?:can|could|would|will|please|help|what|how|is|are|i|we|you)\b)([^:;,.!?\n]{2,80}?)\s+for\s+([^:;,.!?\n]{2,120}):\s*(.+)$",
+    r"^\s*(?!(?:can|could|would|will|please|help|what|how|is|are|i|we|you|write|draft|make|create|give|need)\b)([^:;,.!?\n]{2,80}?)\s+for\s+([^:;,.!?\n]{2,120}):\s*(.+)$",
     re.I | re.S,
+)
+_AVOID = r"(?:avoid|(?:don't|don’t|do not|never|without)\s+(?:say(?:ing)?|mention(?:ing)?|us(?:e|ing)))"
+_AVOID_ZH = r"(?:不要说|不能说|别说|不要出现|不得出现|避免(?:使用|出现)?|不要提到?|别提|禁用)"
+_QUOTED = r"[\"“'‘「][^\"”'’」\n]{1,40}[\"”'’」]"
+_NEXT = r"(?!\s*(?:for|with|in|no|use|write|keep|tone|audience|it|about|under)\b|[^,;.!?\n]*\d)"  # begins another wish
+_AVOID_LIST = re.compile(
+    rf"{_AVOID}\s+(?:[^,;.!?\n]{{1,40}},(?:{_NEXT}[^,;.!?\n]{{1,40}},)*{_NEXT}[^,;.!?\n]{{0,40}}\bor\s"
+    rf"|{_QUOTED}(?:,\s*{_QUOTED})+)",
+    re.I,
+)
+_AVOID_LIST_ZH = re.compile(
+    rf"{_AVOID_ZH}(?:[^，,。；！？\n]{{1,12}}[，,])+?[^，,。；！？\n\d]{{0,12}}或|{_AVOID_ZH}{_QUOTED}(?:[，,]\s*{_QUOTED})+"
 )
 _STOP_EN = re.compile(
     r"\s+(?=(?:for|aimed at|with|that|which|featuring|in an?|under|at most|about|around|avoid|without|no)\b)", re.I
@@ -50,10 +85,10 @@ _PRODUCT_ZH = re.compile(
     r"(?:写|来|拟|要|做|出)(?:一?[段条句篇个则份])?(?:关于)?[「《“\"]?(.{0,30}?)[」》”\"]?的?(?:产品|商品)?"
     r"(?:文案|推广语|广告语|广告词|广告|介绍)"
 )
-_FOR_ZH = re.compile(r"(?:为|给|帮)[「《“\"]?(.+?)[」》”\"]?(?=写|来|拟|做|出)")
+_FOR_ZH = re.compile(r"(?:为|给|帮)[「《“\"]?(.+?)[」》”\"]?(?=(?:写|来|拟|做|出)(?![得短长]|.*(?:一点|一些|[点些])$))")
 
-
-_ASKING_ZH = re.compile(r"^(?:请|麻烦|能不能|可以)*(?:帮|给|替|为)(?:我们?|咱们?|忙)")
+_ASKING_ZH = re.compile(r"^(?:请|麻烦|能不能|可以)*(?:帮|给|替|为)(?:我们|我|咱们|咱|忙)(?![们的])")
+_OURS_ZH = re.compile(r"^(?:我们|我|咱们|咱)的?(?:新款|新品)?")
 _TONE_ZH = re.compile(r"^(?:要|更|再)?(\S{1,6}?)(?:一点|一些|点|些)儿?$")
 _ABOUT_ZH = re.compile(r"^(?:介绍|推广|宣传|推荐)(?:一下|下)?(.{2,30})$")
 _LINE_ZH = re.compile(r"^(?:请)?(?:写|来|要|做|拟)(?:一|几|两|三|\d)?[段条句篇个则份]?话?$")
@@ -62,15 +97,30 @@ _PLACE_ZH = re.compile(
     r"^(?:小红书|朋友圈|公众号|抖音|快手|微博|淘宝|天猫|京东|电商|短视频|直播|种草|带货|促销|推广|详情页|的)+$"
 )
 _GREETING = re.compile(
-    r"(?:hi|hello|hey|thanks|thank you|help|test|good (?:morning|afternoon|evening)|你好|您好|在吗|谢谢|帮助|测试)\W*",
+    r"(?:(?:hi|hello|hey|there|thanks|thank you|thx|so much|a lot|very much|help|test|great|nice|perfect|cool|awesome"
+    r"|lovely|ok|okay|well done|good (?:morning|afternoon|evening|job|work)|love it"
+    r"|你好|您好|在吗|好的|谢谢|多谢|感谢|辛苦|收到|太好|很好|不错|可以|帮助|测试|你|您|啦|了|哦|呢)\W*)+",
     re.I,
 )
+# Words that speak of a draft which is there.
+_FOLLOWS = re.compile(
+    r"\b(?:it|this|that|shorter|longer|simpler|again|another one|one more|rewrite|shorten|tone down)\b"
+    r"|[短长]一?[点些]|再[来写短长]|重写|改[成得一短长]|换一?[个种段版]|缩短|更[短长]",
+    re.I,
+)
+_FEW = (10, 16)  # words, Han characters: a brief that brings its own text is longer
 
 
 def says_nothing(text: str) -> bool:
     """A greeting, or a single word: nothing to write about."""
     han = re.findall(r"[\u4e00-\u9fff]", text)
     return bool(_GREETING.fullmatch(text)) or (len(text) < LONGEST_WORD and len(text.split()) < 2 and len(han) < 3)
+
+
+def follows_up(text: str) -> bool:
+    """A few words about a draft, as people answer one."""
+    han = re.findall(r"[\u4e00-\u9fff]", text)
+    return len(text.split()) <= _FEW[0] and len(han) <= _FEW[1] and bool(_FOLLOWS.search(text))
 
 
 @dataclass
@@ -98,11 +148,11 @@ def task_from(text: str) -> Task:
         if labelled:
             last = _KEY_OF[labelled[1].lower()]
             _take(found, last, labelled[2].strip(), language)
-        elif last == "points" and re.match(r"^\s*[-*•]", line):
-            found.points = (*found.points, line.strip(" -*•\t"))
+        elif last == "points" and _BULLET.match(line):
+            found.points = (*found.points, _BULLET.sub("", line).strip())
         else:
             free.append(line)
-    prose = "\n".join(free).strip()
+    prose = _BULLET.sub("", "\n".join(free)).strip()
     if prose:
         (_chinese if language == "zh" else _english)(prose, found)
     if not found.product:
@@ -150,7 +200,8 @@ def _take(found: _Found, key: str, value: str, language: str) -> None:
 
 def points_of(text: str) -> tuple[str, ...]:
     """Selling points: one a line, or divided by semicolons, else by commas."""
-    for separator in (r"\n", r"[;；]", r"[,，、]"):
+    text = _BULLET.sub("", text)
+    for separator in (r"\n", r"[;；]", rf"{_COMMA}|、"):
         parts = [part.strip(" \t-*•.。") for part in re.split(separator, text)]
         parts = [part for part in parts if part]
         if len(parts) > 1:
@@ -174,18 +225,17 @@ def _range(low: int, high: int) -> tuple[int, int] | None:
 
 def _length(text: str, language: str, *, bare: bool = False) -> tuple[int, int] | None:
     """A length with its unit; `bare` takes numbers without one."""
-    unit = r"(?:个)?字" if language == "zh" else r"[\s-]*words?"
-    unit = rf"(?:{unit})?" if bare else unit
-    if found := re.search(rf"(\d+)\s*(?:-|–|—|~|～|to|and|到|至)\s*(\d+)\s*{unit}", text, re.I):
+    unit = f"(?:{_UNIT[language]})?" if bare else _UNIT[language]
+    if found := re.search(rf"(\d+)\s*(?:-|–|—|~|～|to|and|到|至)\s*(\d+){unit}", text, re.I):
         return _range(int(found[1]), int(found[2]))
-    most = r"(?:under|at most|max(?:imum)?(?: of)?|up to|no more than|fewer than|less than|不超过|最多|少于)"
-    if found := re.search(rf"{most}\s*(\d+)\s*{unit}|(\d+)\s*字(?:以内|以下|之内)", text, re.I):
+    # The least before the most: 不少于 holds 少于.
+    if found := re.search(rf"{_LEAST}\s*(\d+){unit}|(\d+){unit}{_LEAST_AFTER}", text, re.I):
+        n = int(found[1] or found[2])
+        return _range(n, n * 3 // 2)
+    if found := re.search(rf"{_MOST}\s*(\d+){unit}|(\d+)(?:{unit}|个?字){_MOST_AFTER}", text, re.I):
         n = int(found[1] or found[2])
         return _range(max(1, n * 6 // 10), n)
-    if found := re.search(rf"(?:at least|minimum|至少|不少于)\s*(\d+)\s*{unit}", text, re.I):
-        n = int(found[1])
-        return _range(n, n * 3 // 2)
-    if found := re.search(rf"(\d+)\s*{unit}", text, re.I):
+    if found := re.search(rf"(\d+){unit}", text, re.I):
         n = int(found[1])
         return _range(max(1, n * 8 // 10), n * 12 // 10)
     return None
@@ -201,18 +251,20 @@ def _emoji(text: str) -> tuple[int, int]:
     return (1, 2)
 
 
+def _as_one_clause(listed: re.Match[str]) -> str:
+    """A list that ends in "or", or whose phrases are quoted, with no comma at which it would be cut."""
+    return re.sub(_COMMA, "、", listed[0])
+
+
 def _english(text: str, found: _Found) -> None:
     rest: list[str] = []
     # "Larkbeam desk lamp for students: warm light; folds flat"
     if (named := _NAMED_EN.match(text)) and not (found.product or _FOR_EN.search(text) or _VERB_EN.search(text)):
         found.product, found.audience, text = _ARTICLE.sub("", named[1]), found.audience or named[2], named[3]
-    for clause in re.split(r"[,;\n]|[.!?](?:\s|$)", text):
+    text = _AVOID_LIST.sub(_as_one_clause, text)
+    for clause in re.split(rf"{_COMMA}|[;\n]|(?<!\bmax)[.!?](?:\s|$)", text):
         clause = re.sub(r"^(?:and|but|please)\s+", "", clause.strip(), flags=re.I)
-        if avoid := re.search(
-            r"(?:avoid|(?:don't|don’t|do not|never|without)\s+(?:say(?:ing)?|mention(?:ing)?|us(?:e|ing)))\s+(.+)$",
-            clause,
-            re.I,
-        ):
+        if avoid := re.search(rf"{_AVOID}\s+(.+)$", clause, re.I):
             found.avoid = (*found.avoid, *phrases_of(re.sub(r"^the words?\s+", "", avoid[1], flags=re.I)))
             clause = clause[: avoid.start()].strip()
         if re.search(r"\bno (?:call to action|cta)\b", clause, re.I):
@@ -224,19 +276,13 @@ def _english(text: str, found: _Found) -> None:
             clause = clause.replace(emoji[0], "")
         if length := _length(clause, "en"):
             found.length = found.length or length
-            clause = re.sub(
-                r"(?:in\s+)?(?:under|at most|at least|up to|no more than|about|around|max(?:imum)?)?\s*\d+\s*"
-                r"(?:(?:-|–|to|and)\s*\d+)?[\s-]*words?(?:\s+(?:long|or less))?",
-                "",
-                clause,
-                flags=re.I,
-            )
+            clause = _SAYS_LENGTH["en"].sub("", clause)
         if tone := re.search(r"(?:\bin\s+)?(?:\ban?\s+)?\b([\w-]+(?: and [\w-]+)?)\s+(?:tone|voice)\b", clause, re.I):
             found.tone = found.tone or tone[1]
             clause = clause.replace(tone[0], "")
         if not found.product and (asked := _FOR_EN.search(clause) or _VERB_EN.search(clause)):
             product, *more = _STOP_EN.split(asked[1].strip(), maxsplit=1)
-            found.product = _ARTICLE.sub("", product).strip('"“” ')
+            found.product = _ARTICLE.sub("", product).strip('"“”: ')
             clause = more[0] if more else ""
         clause = clause.strip()
         if audience := re.match(
@@ -254,13 +300,12 @@ def _english(text: str, found: _Found) -> None:
 def _chinese(text: str, found: _Found) -> None:
     rest: list[str] = []
     placed = False  # the text names a place for the copy, and the product in another clause
-    for clause in re.split(r"[，。；！？,;!?\n]", _ASKING_ZH.sub("", text.strip())):
+    text = _AVOID_LIST_ZH.sub(_as_one_clause, _ASKING_ZH.sub("", text.strip()))
+    for clause in re.split(rf"{_COMMA}|[。；！？;!?\n]", text):
         clause = clause.strip()
         if _LINE_ZH.match(clause):
             continue
-        if avoid := re.search(
-            r"(?:不要说|不能说|别说|不要出现|不得出现|避免(?:使用|出现)?|不要提到?|别提|禁用)(.+)$", clause
-        ):
+        if avoid := re.search(rf"{_AVOID_ZH}(.+)$", clause):
             found.avoid = (*found.avoid, *phrases_of(avoid[1]))
             clause = clause[: avoid.start()]
         if re.search(r"(?:不要|不用|不带|不需要)行动号召", clause):
@@ -271,18 +316,16 @@ def _chinese(text: str, found: _Found) -> None:
             clause = clause.replace(emoji[0], "")
         if length := _length(clause, "zh"):
             found.length = found.length or length
-            clause = re.sub(
-                r"(?:不超过|最多|少于|至少|不少于|大约|约)?\d+(?:[-–—~～到至]\d+)?个?字(?:以内|以下|之内|左右)?的?",
-                "",
-                clause,
-            )
+            clause = _SAYS_LENGTH["zh"].sub("", clause)
         if tone := re.search(r"(?:语气|风格|口吻|调性)(?:要|是|为)?(.+)$|(.{1,8}?)的?(?:语气|风格|口吻)", clause):
             found.tone = found.tone or (tone[1] or tone[2]).strip("一点些的 ")
             clause = clause.replace(tone[0], "")
         if not found.product and (asked := _PRODUCT_ZH.search(clause) or _FOR_ZH.search(clause)):
             named = asked[1].strip() if asked.re is _PRODUCT_ZH else ""
+            if named.startswith(("更", "再")):  # 更有活力的文案 names no product
+                found.tone, named = found.tone or named[1:], ""
             whom = _FOR_ZH.search(clause)
-            found.product = named or (whom[1].strip() if whom else "")
+            found.product = _OURS_ZH.sub("", named or (whom[1].strip() if whom else ""))
             if _PLACE_ZH.match(found.product):
                 found.product, placed = "", True
                 continue

@@ -9,7 +9,7 @@ from slack_bolt.context.respond.async_respond import AsyncRespond
 
 from bot.blocks import JSON, reason_blocks
 from bot.office import Office
-from serving.records import RatingSource, Verdict
+from serving.records import Pair, PairSource, RatingSource, Split, Verdict
 
 REACTIONS = {"+1": Verdict.UP, "thumbsup": Verdict.UP, "-1": Verdict.DOWN, "thumbsdown": Verdict.DOWN}
 
@@ -17,6 +17,15 @@ REACTIONS = {"+1": Verdict.UP, "thumbsup": Verdict.UP, "-1": Verdict.DOWN, "thum
 def verdict_of(reaction: str) -> Verdict | None:
     """What a reaction says; its skin tone ("+1::skin-tone-3") says nothing."""
     return REACTIONS.get(reaction.split("::")[0])
+
+
+def thanks_for(pair: Pair | None) -> str:
+    """The sentence after a 👍, by what pair the draft is now; none where somebody else gave it a 👎."""
+    if pair is None:
+        return "thanks_up_disputed"
+    if pair.split is Split.HELD_OUT:
+        return "thanks_up_held_out"
+    return "thanks_up_corrected" if pair.source is PairSource.CORRECTION else "thanks_up"
 
 
 class Ratings:
@@ -55,12 +64,11 @@ class Ratings:
         return rating is not None
 
     async def _thank(self, draft_id: int, user: str, channel: str, thread_ts: str, verdict: Verdict) -> None:
-        """Thank for a 👍, ask why after a 👎; only the person sees it."""
+        """Thank for a 👍 and say what becomes of it, ask why after a 👎; only the person sees it."""
         words = await self._office.locales.words(user)
         if verdict is Verdict.UP:
-            corrected = await asyncio.to_thread(self._store.corrections, draft_id)
-            thanks = words("thanks_up_corrected" if corrected else "thanks_up")
-            await self._office.whisper(channel, user, thanks, thread_ts=thread_ts)
+            thanks = thanks_for(await asyncio.to_thread(self._store.pair_of, draft_id))
+            await self._office.whisper(channel, user, words(thanks), thread_ts=thread_ts)
         else:
             blocks = reason_blocks(draft_id, words)
             await self._office.whisper(channel, user, words("why_down"), thread_ts=thread_ts, blocks=blocks)

@@ -208,8 +208,10 @@ class Store:
         with self.transaction() as db:
             db.execute("UPDATE requests SET thread_ts = ? WHERE id = ?", [thread_ts, request_id])
 
-    def has_requests(self, channel: str, thread_ts: str) -> bool:
-        return bool(self.rows("SELECT 1 FROM requests WHERE channel = ? AND thread_ts = ? LIMIT 1", channel, thread_ts))
+    def has_requests(self, channel: str, thread_ts: str = "") -> bool:
+        """Whether somebody asked for copy in a thread, or anywhere in a channel."""
+        sql = "SELECT 1 FROM requests WHERE channel = ? AND ? IN (thread_ts, '') LIMIT 1"
+        return bool(self.rows(sql, channel, thread_ts))
 
     def known_replies(self, channel: str) -> set[str]:
         """The messages of a channel that belong to a request."""
@@ -224,7 +226,8 @@ class Store:
     def fail_request(self, request_id: int) -> None:
         """The person was told that there will be no draft."""
         with self.transaction() as db:
-            db.execute("UPDATE requests SET state = 'failed' WHERE id = ? AND state = 'waiting'", [request_id])
+            # One that is written, too: its channel may be gone.
+            db.execute("UPDATE requests SET state = 'failed' WHERE id = ? AND state != 'answered'", [request_id])
 
     def answer(
         self,
@@ -316,15 +319,14 @@ class Store:
             return mapping.rating(_one(db, "SELECT * FROM ratings WHERE draft_id = ? AND user = ?", draft_id, user))
 
     def set_reason(self, draft_id: int, user: str, reason: str) -> None:
-        """Why a person rated as they did. Raises CopydeskError when there is no rating of theirs."""
+        """Why a person gave a 👎. Raises CopydeskError when there is none of theirs, or no longer."""
         with self.transaction() as db:
             changed = db.execute(
-                "UPDATE ratings SET reason = ? WHERE draft_id = ? AND user = ?", [reason, draft_id, user]
+                "UPDATE ratings SET reason = ? WHERE draft_id = ? AND user = ? AND verdict = ?",
+                [reason, draft_id, user, Verdict.DOWN],
             ).rowcount
             if not changed:
-                raise CopydeskError(
-                    "There is no rating of yours on this draft; press 👎 again first.", code="no_rating"
-                )
+                raise CopydeskError("There is no 👎 of yours on this draft; press 👎 again first.", code="no_rating")
 
     def unrate(self, draft_id: int, user: str, verdict: Verdict, event_id: str | None = None) -> bool:
         """Take a rating back, if it is still the one that counts. Returns whether it was."""
@@ -434,6 +436,11 @@ class Store:
         return [
             mapping.pair(row) for row in self.rows(f"SELECT * FROM pairs WHERE {where} ORDER BY id", *given.values())
         ]
+
+    def pair_of(self, draft_id: int) -> Pair | None:
+        """The active pair that a draft, or its last correction, became."""
+        rows = self.rows("SELECT * FROM pairs WHERE draft_id = ? AND status = ?", draft_id, PairStatus.ACTIVE)
+        return mapping.pair(rows[0]) if rows else None
 
     def pair(self, id: int) -> Pair:
         return mapping.pair(self._get("pairs", id))

@@ -30,6 +30,27 @@ async def test_a_mention_that_is_edited_is_answered_once(tmp_path: Path) -> None
         assert len(it.store.rows("SELECT * FROM requests")) == 2
 
 
+async def test_words_about_a_draft_are_told_what_can_be_done(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        first = await it.anna.say(it.anna.dm, "a line for our Alder lamp")
+        await it.draft(it.anna, it.anna.dm, first)
+        for thread_ts in (first, None):
+            ts = await it.anna.say(it.anna.dm, "can you make it shorter for Instagram?", thread_ts)
+            reply = await it.anna.wait_message(
+                it.anna.dm, lambda m, ts=ts: "rewrite" in m["text"] and m["ts"] > ts, thread_ts=thread_ts or ts
+            )
+            assert reply["text"].startswith("I cannot rewrite a draft by a reply.")
+        assert len(it.store.rows("SELECT * FROM requests")) == 1
+
+
+async def test_a_command_that_asks_for_help_gets_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        await it.anna.slash("/copy", "help", "C_COPY")
+        told = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"])
+        assert told["text"].startswith("Tell me what to write")
+        assert it.store.rows("SELECT * FROM requests") == []
+
+
 async def test_a_mention_by_a_workflow_or_another_bot_is_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,26 +126,44 @@ async def test_slack_failing_for_longer_than_the_retries_does_not_lose_an_answer
         await finished(it, ts)
 
 
+@pytest.mark.parametrize("step", ["set_reply", "answer"])  # at the first words, and at the end
 async def test_a_full_disk_is_told_and_the_draft_comes_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     monkeypatch.setattr(drafts, "PAUSES_S", (0.1, 0.2))
-    answer, room = Store.answer, asyncio.Event()
+    saved, room, tried = getattr(Store, step), asyncio.Event(), list[int]()
 
-    def full(store: Store, request_id: int, **values: Any) -> Any:
+    def full(store: Store, request_id: int, *given: Any, **values: Any) -> Any:
+        tried.append(request_id)
         if not room.is_set():
-            raise CopydeskError("Nothing was saved: database or disk is full.")
-        return answer(store, request_id, **values)
+            raise CopydeskError("Nothing was saved: database or disk is full.", code="not_saved")
+        return saved(store, request_id, *given, **values)
 
-    monkeypatch.setattr(Store, "answer", full)
+    monkeypatch.setattr(Store, step, full)
     async with world(tmp_path) as it:
         ts = await it.anna.mention("C_COPY", BRIEF)
         for _ in range(4):  # more often than there are pauses
-            asked = len(it.engine.asked)
+            times = len(tried)
             await it.anna.wait_message("C_COPY", lambda m: "could not be saved" in m["text"], thread_ts=ts)
-            await until(lambda before=asked: len(it.engine.asked) > before)
+            await until(lambda before=times: len(tried) > before)
         room.set()
         await finished(it, ts)
+
+
+async def test_a_form_that_cannot_be_saved_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any, **values: Any) -> Any:
+        raise CopydeskError("Nothing was saved: database or disk is full.", code="not_saved")
+
+    async with world(tmp_path) as it:
+        await it.anna.slash("/copy", "", "C_COPY")
+        view = await it.anna.wait_modal(callback_id="ask_view")
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "add_request", full)
+            refused = await it.anna.submit(view, {"product": "Alder lamp"})
+        assert (refused or {})["product"].startswith("Nothing was saved")
+        assert await it.anna.submit(view, {"product": "Alder lamp"}) is None
+        note = await it.anna.wait_message("C_COPY", lambda m: offers(m, "change"))
+        await finished(it, note["ts"])
 
 
 async def test_what_is_asked_while_the_bot_starts_is_answered_once(

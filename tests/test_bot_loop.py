@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, scored_in_chinese, world
+from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, scored_in_chinese, until, world
 from openai_double import Answer
 
-from serving.records import Decision, PairSource, RatingSource, Verdict
+from bot.ratings import thanks_for
+from serving.records import Decision, Pair, PairSource, PairStatus, RatingSource, Split, Task, Verdict
 from serving.store import BASE
 
 pytestmark = pytest.mark.socket
@@ -37,6 +38,34 @@ async def test_a_mention_is_drafted_rated_and_corrected(tmp_path: Path) -> None:
         assert shown["blocks"][1]["text"] == "Warm light for late ~~pages.~~ **readers.** Try it tonight."
         (pair,) = it.store.pairs()
         assert (pair.source, pair.output) == (PairSource.CORRECTION, "Warm light for late readers. Try it tonight.")
+
+
+async def test_thanks_say_what_becomes_of_the_draft(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        ts = await it.anna.mention("C_COPY", BRIEF)
+        draft = await it.draft(it.anna, "C_COPY", ts)
+        await it.liwei.react("C_COPY", draft["ts"], "-1")
+        await until(lambda: len(it.store.ratings()) == 1)
+        await it.anna.press("C_COPY", draft["ts"], "rate", "positive")
+        told = await it.anna.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)
+        assert told["text"] == "Thanks. Somebody else found it not good, so it is no example for now."
+        await it.liwei.unreact("C_COPY", draft["ts"], "-1")
+        await until(lambda: len(it.store.ratings()) == 1)
+        await it.mara.press("C_COPY", draft["ts"], "rate", "positive")
+        told = await it.mara.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)
+        assert told["text"] == "Thanks. This draft will be an example for the next round."
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "key"),
+    [
+        (PairSource.ACCEPTED, Split.TRAIN, "thanks_up"),
+        (PairSource.CORRECTION, Split.TRAIN, "thanks_up_corrected"),
+        (PairSource.ACCEPTED, Split.HELD_OUT, "thanks_up_held_out"),
+    ],
+)
+def test_thanks_by_pair(source: PairSource, split: Split, key: str) -> None:
+    assert thanks_for(Pair(1, Task("Write."), "text", source, PairStatus.ACTIVE, split, "", None, "")) == key
 
 
 async def test_a_wrong_correction_is_undone_by_the_drafts_own_text(tmp_path: Path) -> None:

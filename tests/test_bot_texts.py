@@ -17,7 +17,7 @@ from bot.blocks import draft_footer, reason_blocks
 from bot.briefs import ask_view, task_in
 from bot.corrections import changed_blocks, difference
 from bot.markup import markdown, plain_of, shown
-from bot.parsing import MAX_LENGTH, says_nothing, task_from
+from bot.parsing import MAX_LENGTH, follows_up, says_nothing, task_from
 from bot.sandbox.inputs import state_of
 from bot.texts import TEXTS, Words
 from serving.card import Caveat, Reason, Verdict
@@ -213,6 +213,96 @@ def test_a_brief_in_free_text_is_understood(text: str, requirements: Requirement
     assert task_from(text).requirements == requirements
 
 
+@pytest.mark.parametrize(
+    ("text", "must_not", "points"),
+    [
+        (
+            "write a line for our lamp, avoid best, cheapest or guaranteed, 30 words",
+            ("best", "cheapest", "guaranteed"),
+            (),
+        ),
+        ("copy for our lotion. Never mention cures, heals or doctors.", ("cures", "heals", "doctors"), ()),
+        ('copy for our lamp, avoid "best", "cheapest", folds flat', ("best", "cheapest"), ("folds flat",)),
+        ("copy for our lamp, avoid cheap, warm light", ("cheap",), ("warm light",)),
+        ("write a line for our lamp, avoid best, 30 words or less", ("best",), ()),
+        ("为云朵枕写文案，不要说最好，第一或顶级，60字", ("最好", "第一", "顶级"), ()),
+        ("为云朵枕写文案，不要说“最好”，“第一”，柔软", ("最好", "第一"), ("柔软",)),
+    ],
+)
+def test_a_list_of_what_must_not_be_said_is_no_selling_point(
+    text: str, must_not: tuple[str, ...], points: tuple[str, ...]
+) -> None:
+    requirements = task_from(text).requirements
+    assert requirements.must_not == must_not
+    assert requirements.selling_points == tuple((point,) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("write a line for our bars, 1,200 calories, honey", ("1,200 calories", "honey")),
+        ("Product: Bank\nSelling points: 3,000 mAh, warm light", ("3,000 mAh", "warm light")),
+        (
+            "Product: Lamp\nSelling points:\n1. Warm light, dimmable\n2) Weighs 1.5 kg",
+            ("Warm light, dimmable", "Weighs 1.5 kg"),
+        ),
+        ("产品：运动衫\n卖点：\n1、透气\n2、轻", ("透气", "轻")),
+        ("write copy for our lamp:\n- warm\n- flat", ("warm", "flat")),
+        ("给我们的跑鞋写一段文案，1.5kg", ("1.5kg",)),
+    ],
+)
+def test_numbers_in_selling_points_stay_whole_and_those_of_a_list_go(text: str, points: tuple[str, ...]) -> None:
+    assert task_from(text).requirements.selling_points == tuple((point,) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("length", "bounds"),
+    [
+        *((said, (18, 30)) for said in ("30 words or less", "30 words max", "not more than 30 words", "max. 30 words")),
+        *((said, (18, 30)) for said in ("keep it under 30 words", "no longer than 30 words", "30 words or fewer")),
+        *((said, (30, 45)) for said in ("at least 30 words", "no less than 30 words", "30 words or more")),
+        ("between 20 and 30 words", (20, 30)),
+        ("about 30 words", (24, 36)),
+    ],
+)
+def test_a_limit_is_no_estimate_and_no_selling_point(length: str, bounds: tuple[int, int]) -> None:
+    requirements = task_from(f"write a line for our lamp, {length}").requirements
+    assert (requirements.length, requirements.selling_points) == (bounds, ())
+
+
+@pytest.mark.parametrize(
+    ("length", "bounds"),
+    [
+        *(
+            (said, (30, 50))
+            for said in ("不要超过50字", "别超过50字", "不能超过50字", "50字内", "50个字以内", "控制在50字以内")
+        ),
+        *((said, (50, 75)) for said in ("不少于50字", "至少50字", "50字以上")),
+        ("50字左右", (40, 60)),
+    ],
+)
+def test_a_chinese_limit_is_no_estimate_and_no_selling_point(length: str, bounds: tuple[int, int]) -> None:
+    requirements = task_from(f"为云朵枕写文案，{length}").requirements
+    assert (requirements.length, requirements.selling_points) == (bounds, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("can you make it shorter for Instagram?", "make it shorter for students", "make it shorter"),
+        *("给学生写短一点", "来一段更短的文案", "再短一点"),
+    ],
+)
+def test_words_about_a_draft_are_no_brief(text: str) -> None:
+    assert task_from(text).requirements.product == ""
+    assert follows_up(text)
+
+
+def test_a_livelier_text_is_a_tone_and_no_product() -> None:
+    requirements = task_from("给跑鞋写一段更有活力的文案").requirements
+    assert (requirements.product, requirements.tone) == ("跑鞋", "有活力")
+
+
 def test_a_brief_with_bold_labels_is_understood() -> None:
     text = "*Product:* Larkbeam lamp\n*Avoid*: cheap, best\n*Call to action:* no\n*Emoji:* none\n*Format:* list"
     assert task_from(plain_of(text)).requirements == Requirements(
@@ -292,7 +382,13 @@ def test_a_text_without_a_product_is_the_instruction() -> None:
     assert (task.instruction, task.requirements) == ("something nice, please", Requirements())
 
 
-@pytest.mark.parametrize(("text", "nothing"), [("Hello!", True), ("你好", True), ("lamp", True), ("保温杯文案", False)])
+@pytest.mark.parametrize(
+    ("text", "nothing"),
+    [
+        *((text, True) for text in ("Hello!", "你好", "lamp", "Great, thank you!", "好的，谢谢啦")),
+        *((text, False) for text in ("保温杯文案", "Good morning lamp for students")),
+    ],
+)
 def test_a_greeting_is_no_brief(text: str, nothing: bool) -> None:
     assert says_nothing(text) is nothing
 

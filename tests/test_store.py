@@ -127,8 +127,12 @@ def test_a_rating_that_arrives_late_once_more_does_not_undo_a_later_one(store: S
 
 def test_a_reason_needs_a_rating(store: Store) -> None:
     draft = answer(store, ask(store))
-    with pytest.raises(CopydeskError, match="no rating of yours"):
+    with pytest.raises(CopydeskError, match="no 👎 of yours"):
         store.set_reason(draft.id, "U_ANNA", "too_long")
+    store.rate(draft.id, "U_ANNA", Verdict.UP)  # the buttons that ask why a 👎 may still be there
+    with pytest.raises(CopydeskError, match="no 👎 of yours"):
+        store.set_reason(draft.id, "U_ANNA", "facts")
+    assert [rating.reason for rating in store.ratings()] == [""]
 
 
 def test_a_thumbs_up_makes_a_pair_and_taking_it_back_withdraws_it(store: Store) -> None:
@@ -164,6 +168,13 @@ def test_a_correction_is_stored_with_its_pair_and_replaces_what_was_accepted(sto
     (pair,) = store.pairs()
     assert (pair.id, pair.output, pair.source) == (second.pair_id, "Alder lamp glows warmly.", PairSource.CORRECTION)
     assert [p.status for p in store.pairs(status=None)] == [PairStatus.REPLACED, PairStatus.REPLACED, PairStatus.ACTIVE]
+
+
+def test_a_draft_that_is_written_may_still_fail(store: Store) -> None:
+    request = ask(store)
+    answer(store, request)
+    store.fail_request(request.id)
+    assert store.waiting_requests() == []
 
 
 def test_the_drafts_own_text_may_replace_a_correction(store: Store) -> None:

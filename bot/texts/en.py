@@ -103,6 +103,10 @@ TEXTS = {
     # Ratings
     "thanks_up": "Thanks. This draft will be an example for the next round.",
     "thanks_up_corrected": "Thanks. The corrected text is the example for the next round.",
+    "thanks_up_held_out": (
+        "Thanks. One brief in ten is kept to test new versions with; this is one, so it is no example to learn from."
+    ),
+    "thanks_up_disputed": "Thanks. Somebody else found it not good, so it is no example for now.",
     "why_down": "Thanks for telling. What is wrong with it? One tap:",
     "reason_off_brief": "Off brief",
     "reason_facts": "Wrong facts",
@@ -119,6 +123,7 @@ TEXTS = {
     "save": "Save",
     "corrected": "<@{user}> corrected the draft:",
     "trains_next": "This trains the next round.",
+    "tests_next": "One brief in ten is kept to test new versions with; this is one.",
     "not_a_draft": "This message is not a draft of mine. Choose “Correct this draft” on a draft.",
     # Scorecards
     "card_pass": "{version} passes in {language}",
@@ -298,7 +303,7 @@ TEXTS = {
     "prompt_2": "Write a post for Kettlewick oat bars for hikers, baked with honey, 40 words, avoid best or perfect",
     # When something fails
     "error_gone": "This draft is gone. Ask for a new one.",
-    "error_no_rating": "Your rating of this draft was taken back. Rate it again first.",
+    "error_no_rating": "You no longer rate this draft as not good. Press “Not good” again first.",
     "error_correction_empty": "Write the copy as it should read.",
     "error_correction_same": "This is the draft as it was. Change it, or close this and press “Good” to keep it.",
     "error_correction_again": "This is the text as it was corrected last. Change it, or close this to leave it so.",

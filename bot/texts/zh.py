@@ -90,6 +90,8 @@ TEXTS = {
     # 评价
     "thanks_up": "谢谢！这一版会成为下一轮训练的范例。",
     "thanks_up_corrected": "谢谢！下一轮训练的范例是改好的那一版。",
+    "thanks_up_held_out": "谢谢！每十条需求留一条来检验新版本，这条就是，所以不拿来训练。",
+    "thanks_up_disputed": "谢谢！不过有同事觉得这一版不好，所以暂时不当范例。",
     "why_down": "谢谢告诉我。问题在哪？点一下就行：",
     "reason_off_brief": "没按需求",
     "reason_facts": "事实有误",
@@ -106,6 +108,7 @@ TEXTS = {
     "save": "保存",
     "corrected": "<@{user}> 改了这一稿：",
     "trains_next": "下一轮训练会用上它。",
+    "tests_next": "每十条需求留一条来检验新版本，这条就是。",
     "not_a_draft": "这条消息不是我写的草稿。请在草稿上选“改这一稿”。",
     # 评分卡
     "card_pass": "{version} {language}达标",
@@ -253,7 +256,7 @@ TEXTS = {
     "prompt_2": "为麦禾燕麦棒写一段文案，主打蜂蜜烘烤、方便携带，50字，不要说最好、第一",
     # 出错时
     "error_gone": "这一稿已经不在了，请重新提需求。",
-    "error_no_rating": "你对这一版的评价已撤回，请先重新评价。",
+    "error_no_rating": "你已经不再给这一版差评。要补原因，请先重新点“不行”。",
     "error_correction_empty": "请写上文案应有的样子。",
     "error_correction_same": "和原稿一样。请修改，或关掉这里点“不错”保留原稿。",
     "error_correction_again": "和上一次改好的一样。请修改，或直接关掉这里，保持不变。",
