@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -44,10 +45,12 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(version_app, name="version")
 app.add_typer(pairs_app, name="pairs")
 
-out = Console()
-err = Console(stderr=True)
+# A text in square brackets is a text, in a table too, and so is :cat:
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Format = Annotated[str, typer.Option(help="csv, jsonl or alpaca; else by the file's ending.")]
 # --help too: what knows the options explains them.
 Passed = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -57,12 +60,17 @@ def main() -> None:
     try:
         app()
     except CopydeskError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(str(error), style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
-def _store() -> tuple[Settings, Store]:
+def _store(*, begin: bool = False) -> tuple[Settings, Store]:
+    """Raises CopydeskError where there is no desk, unless this may begin one: a wrong folder is no empty desk."""
     settings = read_settings()
+    with suppress(PermissionError):  # the store says what to do about it
+        if not begin and not settings.database.exists():
+            home = settings.copydesk_home.absolute()
+            raise CopydeskError(f"There is no desk in {home}; set COPYDESK_HOME, or begin with copydesk up")
     return settings, Store(settings.database)
 
 
@@ -138,7 +146,7 @@ def trace(
         _print_json([chain.to_json() for chain in chains])
         return
     for chain in chains:
-        out.print("\n".join(tracing.lines(chain)), markup=False, highlight=False, soft_wrap=True)
+        out.print("\n".join(tracing.lines(chain)), highlight=False, soft_wrap=True)
 
 
 @round_app.command("run", context_settings=Passed)
@@ -339,25 +347,22 @@ def _interval(rate: Rate) -> str:
 
 
 @pairs_app.command("import")
-def pairs_import(path: Path, as_json: AsJson = False) -> None:
+def pairs_import(path: Path, format: Format = "", as_json: AsJson = False) -> None:
     """Import pairs from CSV, JSONL or Alpaca JSON; rows that cannot be used are named and left out."""
-    store = _store()[1]
-    imported = read_pairs(path)
+    store = _store(begin=True)[1]
+    imported = read_pairs(path, format or None)
     done = store.add_pairs(imported.pairs)
     if as_json:
         problems = [str(problem) for problem in imported.problems]
         _print_json({"added": done.added, "duplicates": done.duplicates, "problems": problems})
         return
     for problem in imported.problems:
-        err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        err.print(str(problem), highlight=False, soft_wrap=True)
     out.print(f"{done.added} added, {done.duplicates} there already, {len(imported.problems)} left out.")
 
 
 @pairs_app.command("export")
-def pairs_export(
-    path: Path,
-    format: Annotated[str, typer.Option(help="csv, jsonl or alpaca; else by the file's ending.")] = "",
-) -> None:
+def pairs_export(path: Path, format: Format = "") -> None:
     """Write all active pairs to a file."""
     pairs = _store()[1].pairs()
     write_pairs(path, pairs, format or None)

@@ -15,7 +15,7 @@ import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from serving.endpoint import NO_SUCH_ROUTE, OURS, REFUSED, Abilities, ask, endpoint_key
+from serving.endpoint import BUSY, NO_SUCH_ROUTE, OURS, REFUSED, Abilities, ask, endpoint_key
 from serving.records import CopydeskError, Version
 from serving.settings import Settings
 from serving.store import BASE
@@ -26,7 +26,6 @@ WHOLE_TIMEOUT_S = 900.0  # of an answer in one piece: a whole card in flight on 
 CLUSTER_ATTEMPTS = 5
 ATTEMPT_PAUSE_S = 0.5
 CHOICE = ("yes", "no")
-BUSY = (408, 425, 429)  # of a gateway; worth another try, as a 5xx is
 
 
 class EngineUnavailable(CopydeskError):  # noqa: N818  (a state of the engine, not a fault of the caller)
@@ -160,7 +159,7 @@ class ModelClient:
             )
             async for chunk in chunks:
                 usage = chunk.usage or usage
-                for choice in chunk.choices:
+                for choice in chunk.choices or ():
                     finish = choice.finish_reason or finish
                     if choice.delta.content:
                         if first is None:
@@ -193,16 +192,16 @@ class ModelClient:
                 seed=sampling.seed if sampling.seed is not None else openai.omit,
                 timeout=httpx2.Timeout(WHOLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             )
-        choice, usage = answer.choices[0], answer.usage
-        return Completion(
-            (choice.message.content or "").strip(),
-            model,
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-            None,
-            time.monotonic() - started,
-            choice.finish_reason,
-        )
+            choice, usage = answer.choices[0], answer.usage
+            return Completion(
+                (choice.message.content or "").strip(),
+                model,
+                usage.prompt_tokens if usage else 0,
+                usage.completion_tokens if usage else 0,
+                None,
+                time.monotonic() - started,
+                choice.finish_reason,
+            )
 
     async def constrains(self, model: str) -> bool:
         """Whether an answer keeps to a choice of words, in vLLM's protocol. The first may cost a second."""
@@ -214,9 +213,9 @@ class ModelClient:
                     max_tokens=8,
                     extra_body={"structured_outputs": {"choice": CHOICE}},
                 )
+                return answer.choices[0].message.content in CHOICE
         except CopydeskError:
             return False
-        return answer.choices[0].message.content in CHOICE
 
     async def sleep(self) -> None:
         """Finish what is under way and give the GPU's memory back; what comes later waits until `wake`."""
@@ -317,5 +316,6 @@ class _translated:  # noqa: N801  (used as a verb)
             raise CopydeskError(text, code=_refusal(error), status=str(error.status_code)) from error
         if isinstance(error, openai.APIError | httpx2.HTTPError):
             raise EngineUnavailable(f"The engine does not answer ({error.__class__.__name__}).") from error
-        if isinstance(error, ValueError):  # no UTF-8, or no JSON, from a gateway in trouble
+        # No UTF-8, no JSON, or JSON without what openai's types promise, from a gateway in trouble.
+        if isinstance(error, ValueError | TypeError | IndexError | AttributeError):
             raise EngineUnavailable(f"The engine's answer cannot be read ({error.__class__.__name__}).") from error

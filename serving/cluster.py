@@ -422,7 +422,7 @@ def run_round(settings: Settings, options: list[str]) -> int:
         The trainer's exit status; its output goes to ours.
 
     Raises:
-        CopydeskError: another round runs, or there is no cluster, or no room on it.
+        CopydeskError: another round runs, or there is no cluster, or no room on it, or it lost the round.
     """
     with alone(settings.copydesk_home / "round.lock", "A round runs on the cluster already; wait for it to end."):
         store = Store(settings.database)
@@ -431,16 +431,27 @@ def run_round(settings: Settings, options: list[str]) -> int:
         # A round that was killed is taken up again, so it is among those that change.
         first = min((round.id for round in store.rounds() if round.state is RoundState.RUNNING), default=last + 1)
         home = Path(tempfile.mkdtemp(prefix=COPY, dir=settings.copydesk_home.resolve()))
+        trained = False  # and not taken over: the copy is for `_recover`
         try:
             _copy_home(settings, home)
             with joined(settings) as ray:
-                status, output = _trained(ray, settings, home, options)
+                try:
+                    status, output = _trained(ray, settings, home, options)
+                except ray.exceptions.RayError as error:
+                    trained = True
+                    raise CopydeskError(
+                        f"The cluster lost the round ({error.__class__.__name__}); when it is well (ray status), "
+                        "copydesk round run goes on with it."
+                    ) from error
             print(output, end="", flush=True)
             if _last(store) > last:
                 raise CopydeskError("Another round began here meanwhile; this one is not taken over. Run it again.")
+            trained = True
             _take_over(Store(home / settings.database.name), store, first)
+            trained = False
         finally:
-            shutil.rmtree(home)
+            if not trained:
+                shutil.rmtree(home)
     return status
 
 

@@ -20,6 +20,7 @@ from serving.store import BASE
 ASK_TIMEOUT_S = 20.0  # one token of a model that was idle
 REFUSED = (401, 403)
 NO_SUCH_ROUTE = (404, 405, 501)
+BUSY = (408, 425, 429)  # of a gateway; worth another try, as a 5xx is
 
 
 @dataclass(frozen=True)
@@ -122,4 +123,6 @@ async def _loads(http: httpx2.AsyncClient) -> bool:
 async def _streams(http: httpx2.AsyncClient, model: str) -> bool:
     order = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": True}
     async with http.stream("POST", "/v1/chat/completions", json=order, timeout=ASK_TIMEOUT_S) as answer:
+        if answer.status_code in BUSY or (answer.is_server_error and answer.status_code not in NO_SUCH_ROUTE):
+            answer.raise_for_status()  # says nothing about streaming, and what is returned is kept
         return answer.is_success and "event-stream" in answer.headers.get("content-type", "")

@@ -7,6 +7,7 @@ import importlib.resources
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from serving.records import CATEGORIES, LANGUAGES, CopydeskError, Pair, PairSour
 from serving.store import NewPair
 
 MAX_CHARACTERS = 10_000
-# Of what is not ASCII; from so many common characters on, GB18030 was the encoding. Simplified Chinese has nine of ten,
-# traditional Chinese half; UTF-8 that is read as GB18030 has less than a third, Windows-1252 nearly none.
+# Of what is not ASCII; from so many common characters on, it was the encoding. In GB18030 simplified Chinese has nine
+# of ten, traditional Chinese half; UTF-8 that is read as GB18030 has less than a third, Windows-1252 nearly none.
 COMMON_SHARE = 0.4
 FORMATS = ("csv", "jsonl", "alpaca")
 ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "alpaca"}
@@ -120,7 +121,7 @@ def _text(path: Path) -> str:
         raise CopydeskError(f"{path} cannot be read ({error.strerror}).") from error
     marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     where = ""
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", *_in_chinese(data)):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError as error:
@@ -128,19 +129,38 @@ def _text(path: Path) -> str:
                 line = error.object.count(b"\n", 0, error.start) + 1
                 where = f" (line {line} is the first that is not UTF-8)"
             continue
-        if "\0" not in text and (encoding != "gb18030" or _is_chinese(text)):
+        if "\0" not in text:
             return text
     raise CopydeskError(
-        f"{path.name} is not text in UTF-8, UTF-16 or GB18030{where}; save it as UTF-8 and import it again."
+        f"{path.name} is not text in UTF-8, UTF-16, GB18030 or Big5{where}; save it as UTF-8 and import it again."
     )
 
 
-def _is_chinese(text: str) -> bool:
-    """Whether GB18030 was the right encoding: most bytes can be read in it, "crème" in Windows-1252 as "cr鑝e"."""
-    codes = [character.encode("gb18030") for character in text if not character.isascii()]
-    # The signs and the common characters of GB 2312. Bytes of other encodings seldom come in these pairs.
-    common = sum(0xA1 <= code[0] <= 0xD7 and code[1] >= 0xA1 for code in codes)
-    return common >= COMMON_SHARE * len(codes)
+def _in_chinese(data: bytes) -> list[str]:
+    """GB18030 or Big5 (as Excel writes it in Taiwan and Hong Kong), where one of them was the encoding.
+
+    Most bytes can be read in both, "crème" in Windows-1252 as "cr鑝e". What is common in Big5 and comes from simplified
+    Chinese is common in GB18030 too, so that a draw is GB18030.
+    """
+    shares = {encoding: _common_share(data, encoding) for encoding in ("gb18030", "cp950")}
+    best = max(shares, key=lambda encoding: shares[encoding])
+    return [best] if shares[best] >= COMMON_SHARE else []
+
+
+def _common_share(data: bytes, encoding: str) -> float:
+    """The signs and the common characters among those that are not ASCII. Other encodings seldom have these pairs."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        return 0.0
+    # In Big5 also a sign and a letter of Windows-1252 are a common character ("°C"), but one that stands alone.
+    runs: list[str] = re.findall(r"[^\0-\x7f]+", text)
+    codes = [(character.encode(encoding), len(run)) for run in runs for character in run]
+    if encoding == "gb18030":
+        common = sum(0xA1 <= code[0] <= 0xD7 and code[1] >= 0xA1 for code, _ in codes)
+    else:
+        common = sum(0xA1 <= code[0] <= 0xC6 and length > 1 for code, length in codes)
+    return common / max(1, len(codes))
 
 
 def _read_csv(text: str) -> Iterator[tuple[int, Any]]:
@@ -151,7 +171,11 @@ def _read_csv(text: str) -> Iterator[tuple[int, Any]]:
         header = [(name or "").strip().casefold() for name in reader.fieldnames or ()]
         if not header:
             raise CopydeskError("The CSV is empty; its first line names instruction and output.")
-        header = [IN_CHINESE.get(name, name) for name in header]
+        named, header = header, [IN_CHINESE.get(name, name) for name in header]
+        for meaning in COLUMNS:
+            same = [name for name, known in zip(named, header, strict=True) if known == meaning]
+            if len(same) > 1:
+                raise CopydeskError(f"The columns {' and '.join(same)} both mean {meaning}; keep one of them.")
         if missing := [name for name in ("instruction", "output") if name not in header]:
             raise CopydeskError(
                 f"The CSV has no column {' and no column '.join(missing)}; "
@@ -225,6 +249,11 @@ def _collect(rows: Iterable[tuple[int, Any]], source: PairSource) -> Imported:
 
 def _pair(row: Row, source: PairSource) -> NewPair:
     """Raises CopydeskError saying why the row cannot be used."""
+    for name in (*COLUMNS, "author", "requirements"):
+        try:
+            json.dumps(row.get(name), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # JSON may escape one half of an emoji, "\\ud83d"
+            raise CopydeskError(f"{name} holds half a character; correct the escape \\u….") from error
     output = _string(row, "output").strip()
     if not output:
         raise CopydeskError("the output is empty")

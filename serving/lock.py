@@ -16,14 +16,18 @@ def alone(path: Path, otherwise: str) -> Iterator[None]:
     """Hold the lock at `path`, which goes with its process, however that ends.
 
     Raises:
-        CopydeskError: another process holds it; its text is `otherwise`.
+        CopydeskError: another process holds it; its text is `otherwise`. Or the file cannot be made or opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout as error:
+    except Timeout as error:  # an OSError too
         raise CopydeskError(otherwise) from error
+    except OSError as error:
+        raise CopydeskError(
+            f"{path} cannot be written ({error.strerror}); correct the folder's owner, or COPYDESK_HOME."
+        ) from error
     try:
         yield
     finally:

@@ -91,14 +91,18 @@ class _Rows(Collector):
     def _rounds(self) -> Iterator[Metric]:
         states = {row["state"]: row["n"] for row in self._store.rows(_BY_STATE.format("rounds"))}
         rounds = GaugeMetricFamily("copydesk_rounds", "Training rounds by state", labels=["state"])
-        for state in ("running", "done", "failed"):
+        running = Jobs(self._store).running()
+        under_way = 1 if running else 0
+        # A row that says running outlives its process; an engine is away only for a process.
+        states |= {"running": under_way, "interrupted": max(0, states.get("running", 0) - under_way)}
+        for state in ("running", "interrupted", "done", "failed"):
             rounds.add_metric([state], states.get(state, 0))
         yield rounds
         progress = GaugeMetricFamily(
             "copydesk_round_progress_ratio", "0 to 1, of the running round", labels=["version"]
         )
         left = GaugeMetricFamily("copydesk_round_left_seconds", "Until the running round ends", labels=["version"])
-        if running := Jobs(self._store).running():
+        if running:
             round, job = running
             progress.add_metric([round.version], job.step / job.steps if job.steps else 0)
             if job.seconds_left is not None:

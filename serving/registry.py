@@ -23,22 +23,27 @@ def digest_of(directory: Path) -> str:
     """sha256 over the names and bytes of the files that decide what an adapter does.
 
     Raises:
-        CopydeskError: one of them is missing.
+        CopydeskError: one of them is missing, or cannot be read.
     """
     digest = hashlib.sha256()
     for name in ADAPTER_FILES:
         path = directory / name
-        if not path.is_file():
+        try:
+            if not path.is_file():
+                raise CopydeskError(
+                    f"Adapter {directory.name} has no {name}; run the round again: copydesk round run",
+                    code="file_missing",
+                    version=directory.name,
+                    file=name,
+                )
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
             raise CopydeskError(
-                f"Adapter {directory.name} has no {name}; run the round again: copydesk round run",
-                code="file_missing",
-                version=directory.name,
-                file=name,
-            )
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+                f"Adapter {directory.name}: {path} cannot be read ({error.strerror}); correct its owner and mode."
+            ) from error
     return digest.hexdigest()
 
 

@@ -109,3 +109,5 @@ def read_settings() -> Settings:
         ) from error
     except UnicodeDecodeError as error:
         raise CopydeskError("The file .env is not UTF-8 text; save it as UTF-8.") from error
+    except OSError as error:
+        raise CopydeskError(f"The file .env cannot be read ({error.strerror}); run this as its owner.") from error

@@ -6,10 +6,11 @@ Every public method is one transaction: it happened whole, or it did not happen.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -510,7 +511,7 @@ class Store:
 
     def versions(self) -> list[Version]:
         """The newest first."""
-        return [mapping.version(row) for row in self.rows("SELECT * FROM versions ORDER BY round_id DESC")]
+        return [self._version(row) for row in self.rows("SELECT * FROM versions ORDER BY round_id DESC")]
 
     def version(self, name: str) -> Version:
         rows = self.rows("SELECT * FROM versions WHERE name = ?", name)
@@ -520,7 +521,14 @@ class Store:
                 code="no_version",
                 version=name,
             )
-        return mapping.version(rows[0])
+        return self._version(rows[0])
+
+    def _version(self, row: Row) -> Version:
+        """With the path that its files have now: the desk may have moved. The digest still guards them."""
+        version, here = mapping.version(row), self.path.parent / "adapters" / row["name"]
+        if not os.path.isdir(version.path) and os.path.isdir(here):  # Path.is_dir raises where it may not look
+            return replace(version, path=str(here.resolve()))
+        return version
 
     # Scorecards
 

@@ -27,7 +27,7 @@ class Answer:
     """A completion in pieces. `breaks_after` ends the connection after so many pieces, as a killed engine does.
 
     Attributes:
-        raw: sent in the place of the pieces, as it is, with `status`.
+        raw: sent in the place of the pieces, as it is, with `status` and as `kind`.
     """
 
     pieces: tuple[str, ...] = ()
@@ -35,6 +35,7 @@ class Answer:
     breaks_after: int | None = None
     raw: bytes = b""
     status: int = 200
+    kind: str = "text/event-stream"
 
 
 @dataclass
@@ -122,7 +123,7 @@ class EngineDouble:
             return web.json_response({"error": {"message": f"no model {body['model']}"}}, status=404)
         answer = self.answers.pop(0) if self.answers else self.default
         if answer.raw or answer.status != 200:
-            return web.Response(body=answer.raw, status=answer.status, content_type="text/event-stream")
+            return web.Response(body=answer.raw, status=answer.status, content_type=answer.kind)
         if not (self.streams and body.get("stream")):
             await asyncio.sleep(answer.pause * len(answer.pieces))
             return web.json_response(_whole(body["model"], "".join(answer.pieces)))

@@ -86,6 +86,10 @@ def test_pairs_go_out_and_come_back(copydesk: Command, store: Store, tmp_path: P
         assert copydesk("pairs", "export", str(tmp_path / name)).returncode == 0
         back = json.loads(copydesk("pairs", "import", str(tmp_path / name), "--json").stdout)
         assert back == {"added": 0, "duplicates": 3, "problems": []}
+    (tmp_path / "pairs.jsonl").rename(tmp_path / "pairs.txt")
+    assert "add --format" in copydesk("pairs", "import", str(tmp_path / "pairs.txt")).stderr
+    again = copydesk("pairs", "import", str(tmp_path / "pairs.txt"), "--format", "jsonl", "--json")
+    assert json.loads(again.stdout)["duplicates"] == 3
     listed = json.loads(copydesk("pairs", "list", "--json").stdout)
     assert [row["output"] for row in listed] == ["Lamp 2 glows.", "Lamp 1 glows.", "Lamp 0 glows."]
 
@@ -104,6 +108,13 @@ def test_a_table_without_the_columns_is_refused_whole(copydesk: Command, store: 
     done = copydesk("pairs", "import", str(path))
     assert "instruction" in done.stderr + done.stdout
     assert store.pairs() == []
+
+
+def test_square_brackets_and_colons_in_a_pair_are_shown_as_they_are(copydesk: Command, store: Store) -> None:
+    store.add_pairs([NewPair(task_of(Requirements(product="[name] lamp"), "en"), ":cat: [/url]", PairSource.IMPORT)])
+    for command in (("list",), ("show", "1")):
+        done = copydesk("pairs", *command)
+        assert (done.returncode, "[name] lamp" in done.stdout, ":cat: [/url]" in done.stdout) == (0, True, True)
 
 
 def test_a_file_that_is_not_there_is_one_line(copydesk: Command) -> None:
@@ -133,10 +144,27 @@ def test_versions_are_listed_with_what_became_of_them(copydesk: Command, store: 
         (("round", "show", "7"), "Round 7 is not there"),
     ],
 )
+@pytest.mark.usefixtures("store")
 def test_what_does_not_exist_is_one_clear_line(copydesk: Command, arguments: tuple[str, ...], problem: str) -> None:
     done = copydesk(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert problem in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("version", "list"), ("trace", "1"), ("pairs", "list"), ("version", "rollback")])
+def test_a_folder_without_a_desk_is_not_taken_for_an_empty_one(
+    copydesk: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = copydesk(*arguments)
+    told = f"There is no desk in {tmp_path}; set COPYDESK_HOME, or begin with copydesk up\n"
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (1, told, [])
+
+
+def test_settings_of_somebody_else_are_one_clear_line(copydesk: Command, tmp_path: Path) -> None:
+    (tmp_path / ".env").symlink_to("/proc/self/mem")  # refuses even root
+    done = copydesk("version", "list")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert re.match(r"The file \.env cannot be read .*run this as its owner", done.stderr)
 
 
 def made(store: Store, home: Path) -> Version:

@@ -8,8 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -258,12 +260,54 @@ def test_a_copy_stays_while_its_trainer_trains_on(nowhere: Settings, store: Stor
     assert list(nowhere.copydesk_home.glob(".round-*"))
 
 
+@pytest.mark.parametrize("lost_by", ["the cluster", "a full disk"])
+def test_what_was_trained_and_not_taken_over_is_at_the_next_round(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, lost_by: str
+) -> None:
+    ray = pytest.importorskip("ray")
+    lost, take_over = [True], cluster._take_over
+
+    def trained(ray: Any, settings: Settings, home: Path, options: list[str]) -> tuple[int, str]:
+        if lost[0]:
+            Store(home / settings.database.name).start_round({}, [], "digest")
+            if lost_by == "the cluster":
+                raise ray.exceptions.WorkerCrashedError
+        return 0, ""
+
+    def taken_over(copy: Store, store: Store, first: int) -> None:
+        if lost[0]:
+            raise CopydeskError("Nothing was saved: the disk is full.")
+        take_over(copy, store, first)
+
+    monkeypatch.setattr(cluster, "joined", lambda settings: nullcontext(ray))
+    monkeypatch.setattr(cluster, "_trained", trained)
+    monkeypatch.setattr(cluster, "_take_over", taken_over)
+    with pytest.raises(CopydeskError, match="copydesk round run goes on with it" if "cluster" in lost_by else "full"):
+        cluster.run_round(settings, [])
+    assert store.rounds() == []
+    lost[0] = False
+    assert cluster.run_round(settings, []) == 0
+    assert [round.version for round in store.rounds()] == ["copy-0001"]
+    assert not list(settings.copydesk_home.glob(".round-*"))
+
+
 def test_two_rounds_never_go_to_the_cluster_at_once(nowhere: Settings) -> None:
     with (
         alone(nowhere.copydesk_home / "round.lock", ""),
         pytest.raises(CopydeskError, match="A round runs on the cluster already"),
     ):
         cluster.run_round(nowhere, [])
+
+
+def test_a_lock_that_cannot_be_made_names_its_path_and_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file in the folder's place")
+    (tmp_path / "taken.lock").mkdir()
+    for path in (tmp_path / "home" / "desk.lock", tmp_path / "taken.lock"):
+        with (
+            pytest.raises(CopydeskError, match=f"{path} cannot be written .*correct the folder's owner"),
+            alone(path, ""),
+        ):
+            pass
 
 
 def test_no_cluster_at_the_address_is_one_clear_message(tmp_path: Path) -> None:

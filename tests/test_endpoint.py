@@ -86,6 +86,8 @@ def test_a_key_is_not_printed_with_the_settings() -> None:
         (Answer(status=429), "does not answer"),
         (Answer(raw=b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "\xff\xfe"}}]}\n\n'), "be read"),
         (Answer(raw=b"data: <html>bad gateway</html>\n\n"), "cannot be read"),
+        (Answer(raw=b'data: {"choices": [{"delta": null}]}\n\n'), "cannot be read"),
+        (Answer(raw=b'data: {"choices": null}\n\n'), "in the middle"),
         (Answer(raw=b"data: [DONE]\n\n"), "in the middle"),
         (Answer(("Warm ", "light"), breaks_after=1), "does not answer"),
     ],
@@ -95,6 +97,38 @@ async def test_an_endpoint_in_trouble_is_worth_another_try(trouble: Answer, told
         with pytest.raises(EngineUnavailable, match=told):
             _ = [part async for part in client.stream(HELLO, BASE, Sampling())]
         assert (await client.complete(HELLO, BASE, Sampling())).text
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b'{"error": {"message": "upstream is overloaded"}}', "application/json"),
+        (b'{"choices": []}', "application/json"),
+        (b'{"choices": [{"message": null}]}', "application/json"),
+        (b"<html>bad gateway</html>", "text/html"),
+    ],
+)
+async def test_a_success_that_is_no_answer_is_worth_another_try(raw: bytes, kind: str) -> None:
+    odd = Answer(raw=raw, kind=kind)
+    async with EngineDouble([odd, odd]) as engine, ModelClient(engine.url) as client:
+        assert not await client.constrains(BASE)
+        with pytest.raises(EngineUnavailable, match="cannot be read"):
+            await client.complete(HELLO, BASE, Sampling())
+        assert (await client.complete(HELLO, BASE, Sampling())).text
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_a_busy_endpoint_is_not_taken_for_one_that_cannot_stream(status: int) -> None:
+    async with EngineDouble([Answer(status=status)]) as engine, client_of(engine) as client:
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            await client.abilities()
+        assert (await client.abilities()).streams
+
+
+@pytest.mark.parametrize("status", [400, 404, 501])
+async def test_an_endpoint_that_refuses_to_stream_is_asked_for_whole_drafts(status: int) -> None:
+    async with EngineDouble([Answer(status=status)]) as engine, client_of(engine) as client:
+        assert not (await client.abilities()).streams
 
 
 async def test_an_endpoint_that_hangs_is_left_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

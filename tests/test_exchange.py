@@ -137,6 +137,71 @@ def test_short_chinese_under_the_long_keys_of_jsonl_is_read_in_gb18030(tmp_path:
     assert [pair.output for pair in read_pairs(written(tmp_path, "a.jsonl", data)).pairs] == ["台灯。"]
 
 
+SIMPLIFIED = (
+    "露米晨露喷雾陪你上班。",
+    "这款台灯的暖光照亮书页，轻触即可调节亮度。",
+    "好",
+    "中文",
+    "鑫淼喷雾，瓷杯",
+    "iPhone手机壳，轻薄防摔。",
+)
+TRADITIONAL = (
+    "這款檯燈的暖光照亮書頁，輕觸即可調節亮度。",
+    "保溫十二小時，鎖住咖啡的香氣。",
+    "Luma 露米噴霧一噴就清爽",
+)
+
+
+@pytest.mark.parametrize("output", TRADITIONAL)
+@pytest.mark.parametrize("encoding", ["cp950", "gb18030"])
+def test_traditional_chinese_is_read_in_big5_and_in_gb18030(tmp_path: Path, encoding: str, output: str) -> None:
+    for header in ("instruction,output\nWrite.", "需求,文案\n寫一句介紹檯燈的文案。"):
+        data = f"{header},{output}\n".encode(encoding)
+        assert [pair.output for pair in read_pairs(written(tmp_path, "a.csv", data)).pairs] == [output]
+
+
+@pytest.mark.parametrize("output", SIMPLIFIED)
+def test_simplified_chinese_is_never_taken_for_big5(tmp_path: Path, output: str) -> None:
+    data = f"instruction,output\nWrite.,{output}\n".encode("gb18030")
+    assert [pair.output for pair in read_pairs(written(tmp_path, "a.csv", data)).pairs] == [output]
+
+
+def test_the_starter_pairs_stay_what_they_are_in_gb18030(tmp_path: Path, store: Store) -> None:
+    store.add_pairs(starter_pairs("zh"))
+    for pair in store.pairs():
+        data = json.dumps({"instruction": pair.task.instruction, "output": pair.output}, ensure_ascii=False)
+        (read,) = read_pairs(written(tmp_path, "a.jsonl", data.encode("gb18030"))).pairs
+        assert read.output == pair.output
+
+
+@pytest.mark.parametrize("text", ["Write.,Warm at 50°C\n", "Schreibe.,Äpfel und Öl\n", "Écris.,«Âge d'or»\n"])
+def test_a_letter_of_windows_1252_before_another_is_not_taken_for_big5(tmp_path: Path, text: str) -> None:
+    with pytest.raises(CopydeskError, match="save it as UTF-8"):
+        read_pairs(written(tmp_path, "a.csv", f"instruction,output\n{text}".encode("cp1252")))
+
+
+def test_half_a_character_costs_its_row_alone(tmp_path: Path, store: Store) -> None:
+    lines = [
+        r'{"instruction": "Write.", "output": "Warm \ud83d"}',
+        r'{"output": "x", "requirements": {"product": "Lamp \ude00"}}',
+        r'{"instruction": "Write.", "output": "Warm \ud83d\ude00"}',
+    ]
+    imported = read_pairs(written(tmp_path, "a.jsonl", "\n".join(lines)))
+    assert reasons(imported) == [
+        "line 1: output holds half a character; correct the escape \\u….",
+        "line 2: requirements holds half a character; correct the escape \\u….",
+    ]
+    assert store.add_pairs(imported.pairs).added == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "both"), [("任务,需求,文案", "任务 and 需求"), ("Instruction,需求,output", "instruction and 需求")]
+)
+def test_two_columns_of_one_meaning_are_named(tmp_path: Path, header: str, both: str) -> None:
+    with pytest.raises(CopydeskError, match=f"The columns {both} both mean instruction; keep one"):
+        read_pairs(written(tmp_path, "a.csv", f"{header}\nA,B,C\n"))
+
+
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("before", [ENGLISH, CHINESE])
 def test_the_first_line_that_is_not_utf_8_is_named(tmp_path: Path, before: str, mark: bytes) -> None:

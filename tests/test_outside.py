@@ -156,6 +156,16 @@ def test_a_round_shows_its_progress_while_it_runs(store: Store) -> None:
     assert ("copydesk_round_progress_ratio", "copy-0001") not in found
 
 
+def test_a_round_whose_process_is_gone_counts_as_interrupted(store: Store) -> None:
+    store.start_round({}, [], "d")
+    found = figures(Metrics(store).render(ALL_UP))
+    assert (found["copydesk_rounds", "running"], found["copydesk_rounds", "interrupted"]) == (0, 1)
+    round = store.start_round({}, [], "d")
+    Jobs(store).begin(round.id, "fingerprint")
+    found = figures(Metrics(store).render(ALL_UP))
+    assert (found["copydesk_rounds", "running"], found["copydesk_rounds", "interrupted"]) == (1, 1)
+
+
 # The log
 
 
@@ -283,10 +293,12 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_files_to_run_it_with_name_settings_that_exist() -> None:
-    compose = yaml.safe_load((DOCS / "compose.yaml").read_text())
+    compose, unit = yaml.safe_load((DOCS / "compose.yaml").read_text()), (DOCS / "copydesk.service").read_text()
     service = compose["services"]["copydesk"]
-    named = {*service["environment"], *re.findall(r"(COPYDESK_\w+)=", (DOCS / "copydesk.service").read_text())}
+    named = {*service["environment"], *re.findall(r"(COPYDESK_\w+)=", unit)}
     assert {name.lower() for name in named} <= set(Settings.model_fields)
+    assert "\nEnvironment=" in unit
+    assert " COPYDESK_HOME=" not in re.sub("#.*", "", unit), "a command in a shell would work on another desk"
     used = {config["source"] for each in compose["services"].values() for config in each.get("configs", [])}
     assert used == set(compose["configs"])
     scraped = yaml.safe_load(compose["configs"]["prometheus"]["content"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.records import CopydeskError, Version
-from serving.registry import Registry, digest_of, verify
+from serving.registry import ADAPTER_FILES, Registry, digest_of, verify
 from serving.settings import Settings
 from serving.store import BASE, Store
 
@@ -61,10 +61,34 @@ def test_files_that_are_gone_are_named(store: Store, tmp_path: Path) -> None:
         verify(version)
 
 
+@pytest.mark.parametrize("name", ADAPTER_FILES)
+def test_a_file_that_cannot_be_read_is_named_with_the_next_step(store: Store, tmp_path: Path, name: str) -> None:
+    version = trained(store, tmp_path)
+    path = Path(version.path) / name
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # a file that refuses even root, who runs tests in containers
+    with pytest.raises(CopydeskError, match=rf"copy-0001: {path} cannot be read \(.*correct its owner and mode"):
+        verify(version)
+
+
 def test_a_decision_is_bound_to_the_digest_that_was_scored(registry: Registry, store: Store, tmp_path: Path) -> None:
     version = trained(store, tmp_path)
     with pytest.raises(CopydeskError, match="score it again"):
         registry.approve(version.name, user="U_MARA", digest="another")
+
+
+def test_a_desk_that_was_moved_finds_its_versions(registry: Registry, store: Store, tmp_path: Path) -> None:
+    home, there = tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved")
+    version = trained(store, home)
+    home.rename(there)
+    moved = Store(there / "copydesk.db")
+    found = moved.version(version.name)
+    assert found.path == str((there / "adapters" / version.name).resolve())
+    assert moved.versions() == [found]
+    verify(found)
+    (Path(found.path) / "adapter_config.json").write_text("{ }")
+    with pytest.raises(CopydeskError, match="not those that were trained"):
+        verify(moved.version(version.name))
 
 
 def test_rolling_back_walks_through_what_was_live(registry: Registry, store: Store, tmp_path: Path) -> None:
