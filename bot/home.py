@@ -13,7 +13,7 @@ from bot.office import Office
 from bot.refusals import code_of
 from bot.scorecards import headline
 from bot.texts import Words
-from serving.card import Card
+from serving.judge_answers import seen
 from serving.records import CopydeskError
 from serving.store import Store
 
@@ -80,6 +80,6 @@ def home_blocks(store: Store, channel: str, words: Words) -> list[JSON]:
 def _newest(store: Store, words: Words) -> str:
     scorecards = store.scorecards()
     try:
-        return headline(Card.from_json(scorecards[0].body or {}), words) if scorecards else words("no_card")
+        return headline(seen(store, scorecards[0]), words) if scorecards else words("no_card")
     except CopydeskError:
         return words("card_unreadable", version=scorecards[0].version)

@@ -201,11 +201,20 @@ def _print_cards(cards: list[Scorecard], as_json: bool, one: bool = False) -> No
 @app.command("list")
 def list_cards(version: Annotated[str | None, typer.Argument()] = None, as_json: JsonFlag = False) -> None:
     """Finished scorecards, the newest first."""
-    cards = Store(read_settings().database).scorecards(version)
+    store = Store(read_settings().database)
+    cards = [_shown(store, card) for card in store.scorecards(version)]
     if as_json:
         print(json.dumps([_listed(card) for card in cards], ensure_ascii=False))
         return
     print_list(cards)
+
+
+def _shown(store: Store, card: Scorecard) -> Scorecard:
+    """With what people and the judge have said; as it is stored where it is of another form."""
+    try:
+        return replace(card, body=seen(store, card).to_json())
+    except CopydeskError:
+        return card
 
 
 @app.command()

@@ -75,7 +75,7 @@ def _asks_zh(sentence: str, names: Sequence[str]) -> bool:
         return True
     if han(sentence) > LONGEST_ZH or _words("zh", "-").search(sentence):
         return False
-    if any(sentence.startswith(reading.plain(name)) for name in names):
+    if any(reading.joined(sentence).startswith(reading.joined(reading.plain(name))) for name in names):
         return False
     plain = _words("zh", "=").sub("·", sentence)
     return any(_form_zh().search(clause.strip()) for clause in _CLAUSE.split(plain))

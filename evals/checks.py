@@ -233,15 +233,25 @@ def language(text: _Text, task: Task) -> str | None:
         return _say(task, "language")
     english = sum(word in ENGLISH for word in words)
     foreign = len(words) >= FEW_WORDS and sum(word in FOREIGN for word in words) > english
-    other = len(words) >= MANY_WORDS and english < FUNCTION_WORDS * len(words)
+    few = len(words) >= MANY_WORDS and english < FUNCTION_WORDS * len(words)
+    other = few and sum(map(_own_words(brief, task).__contains__, words)) < FUNCTION_WORDS * len(words)
     return _say(task, "language") if foreign or other else ""
+
+
+def _own_words(brief: str, task: Task) -> frozenset[str]:
+    """Terse lists have few function words but the brief's own; the product's name stands in any language."""
+    name = " ".join((task.requirements.product, *task.requirements.aliases))
+    said, named = ({word.casefold() for word in reading.latin_words(text)} for text in (brief, name))
+    return ENGLISH | (said - named)
 
 
 def product(text: _Text, task: Task) -> str | None:
     name = task.requirements.product
     if not name:
         return None
-    if any(reading.contains(text.comparable, known) for known in (name, *task.requirements.aliases)):
+    said = reading.joined(text.comparable)
+    names = [reading.joined(reading.plain(known)) for known in (name, *task.requirements.aliases)]
+    if any(reading.contains(said, known) for known in names):
         return ""
     return _say(task, "product", product=name)
 

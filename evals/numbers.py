@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import regex
 
+from evals import text as reading
+
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -29,7 +31,6 @@ _WORD = regex.compile(rf"\b(?:({_any(_TENS)})(?: ({_any(_ONES)}))?|({_any(_ONES)
 _UNIT = regex.compile(r"(?<![a-z])(\d+) ?([a-z]+)\b")
 _NUMBER_ZH = regex.compile(r"[零〇一二两三四五六七八九十百千]+")
 _UNIT_ZH = regex.compile(rf"(\d) ?({'|'.join(sorted(_UNITS_ZH, key=len, reverse=True))})(?![a-z])")
-_GAP_ZH = regex.compile(r"(?<=\p{Han}) | (?=\p{Han})")
 # What stands before the rest of a larger number, and after the start of one.
 _LARGER = regex.compile(rf"(?:\d[.,]|(?:{_any(_TENS)}|hundred|thousand)[ -](?:and )?|[十百千万点零])$")
 _TIMES_BEFORE = regex.compile(r"[一二两三四五六七八九几数\d]$")
@@ -41,7 +42,7 @@ def in_digits(comparable: str, language: str) -> str:
     """Text that is comparable already, so that equal amounts are equal strings."""
     spelt: str
     if language == "zh":
-        spelt = _NUMBER_ZH.sub(_han, _GAP_ZH.sub("", comparable))
+        spelt = _NUMBER_ZH.sub(_han, reading.joined(comparable))
         spelt = _UNIT_ZH.sub(lambda unit: unit[1] + _UNITS_ZH[unit[2]], spelt)
     else:
         spelt = _WORD.sub(lambda word: str(sum(_WORDS[n] for n in word.groups() if n)), comparable.replace("-", " "))

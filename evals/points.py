@@ -25,11 +25,15 @@ _DENIED = {
         r"(?:有|是|太|够|怎么|那么|能|会|带|含|支持|具备|提供|附|送|配|算|算上|真正|完全|一个|什么|任何)*$"
     ),
 }
+# After a question, only an answer that is whole denies: "? No need to compromise" sells.
 _DENIED_AFTER = {
     "en": regex.compile(
-        r" (?:(?:is |are )?(?:not (?:included|part of|available)|sold (?:separately|apart)))\b|\? (?:not|no|hardly)\b"
+        r" (?:(?:is |are )?(?:not (?:included|part of|available)|sold (?:separately|apart)))\b"
+        r"|\? (?:(?:not?|hardly)(?:[.!,]|$)|not (?:really|quite|exactly|here|this|at all)\b)"
     ),
-    "zh": regex.compile(r"(?:不行|另购|另售|需另|是假的|[?？](?:想多了|没有|并不|不))"),
+    "zh": regex.compile(
+        r"不行|另购|另售|需另|是假的|[?？](?:想多了|并不(?!难)|(?:没有|不(?:是|存在|会有)?的?)(?:[。,!]|$))"
+    ),
 }
 
 

@@ -23,6 +23,7 @@ _as_one = replacing(
         **dict.fromkeys("“”„‟″＂", '"'),
         **dict.fromkeys("‐‑‒–—―−", "-"),
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0f", ""),
+        **dict.fromkeys("®™©℠", ""),  # before NFKC makes letters of them; a name is the same without
     }
 )
 _LATIN_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’\-]*")
@@ -46,10 +47,11 @@ TAIL = 160  # characters that hold most last sentences whole
 ENDINGS = ("", "s", "es", "d", "ed", "ing")
 _INSIDE_WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _TOKEN = regex.compile(r"[a-z0-9]+|\p{Han}")
+_GAP_ZH = regex.compile(r"(?<=\p{Han}) | (?=\p{Han})")
 
 
 def comparable(text: str) -> str:
-    """NFKC, case folded, one form of quotes and hyphens, runs of white space as one space."""
+    """NFKC, case folded, one form of quotes and hyphens, no trademark signs, runs of white space as one space."""
     return " ".join(_as_one(nfkc(_as_one(text))).casefold().split())
 
 
@@ -115,6 +117,11 @@ def _sentences(text: str) -> list[str]:
 def plain(phrase: str) -> str:
     """`comparable` for words of briefs, which come again with every sample."""
     return comparable(phrase)
+
+
+def joined(comparable_text: str) -> str:
+    """Without the spaces between Han and other characters, which some writers set: iPhone 15手机壳."""
+    return comparable_text if comparable_text.isascii() else str(_GAP_ZH.sub("", comparable_text))
 
 
 def contains(comparable_text: str, phrase: str, inflected: bool = False) -> bool:

@@ -18,6 +18,8 @@ GAP = 3  # words that carry meaning may stand between those of the phrase
 NO = "no"  # the stem of every word that denies
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[.!?;]+(?=\s|$)")
+# What may stand between a number and what it counts: no comma, and nothing that begins another fact.
+_DESCRIBED = re.compile(r"[^\w.,;:!?]*(?:[a-z']+ ){0,2}")
 _LIGHT_WORDS = """a an the and or your our its their his her my this that these those each every all any it you they
 them of in into on onto at to for with from by as is are be been being has have had"""
 _DENYING_WORDS = "no not never nor neither none nothing cannot without hardly rarely seldom lacks lacking"
@@ -38,7 +40,8 @@ class _Sentence(NamedTuple):
 def has(text: str, phrase: str, denied: Denied) -> bool:
     """Whether a text has the phrase in other wording; both comparable, in digits.
 
-    A single word has no other wording, and the order of two numbers says which is which.
+    A single word has no other wording, and the order of two numbers says which is which. A number counts what it
+    counts in the phrase: "a 2-year warranty, 5 days" is no 5-year warranty.
     """
     wanted, different = _wanted(phrase)
     if not wanted:
@@ -48,7 +51,7 @@ def has(text: str, phrase: str, denied: Denied) -> bool:
         and not denied(text, span[0][0], span[-1][1], "en")
         for sentence in _sentences(text)
         if different <= sentence.different
-        for span in _spans(sentence, wanted)
+        for span in _spans(text, sentence, wanted)
     )
 
 
@@ -61,20 +64,39 @@ def _wanted(phrase: str) -> tuple[tuple[str, ...], frozenset[str]]:
     return stems, frozenset(stems)
 
 
-def _spans(sentence: _Sentence, wanted: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
+def _spans(text: str, sentence: _Sentence, wanted: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
     """The places of words among which all wanted stems stand close together, and no denial that the phrase lacks."""
     for first, stem in enumerate(sentence.stems):
         if stem not in wanted:
             continue
         missing = list(wanted)
         for last, other in enumerate(sentence.stems[first : first + len(wanted) + GAP], start=first + 1):
-            if other in missing:
+            if other in missing and (not other[0].isdecimal() or _counts(text, sentence, last - 1, wanted)):
                 missing.remove(other)
             elif other == NO:
                 break
             if not missing:
                 yield sentence.places[first:last]
                 break
+
+
+def _counts(text: str, sentence: _Sentence, place: int, wanted: tuple[str, ...]) -> bool:
+    """Whether the number there has the neighbour that it has among the wanted: what follows it, else what leads to it.
+
+    "Two loads" is "two full loads" too.
+    """
+    number = wanted.index(sentence.stems[place])
+    start, end = sentence.places[place]
+    if ends := number == len(wanted) - 1:
+        near = range(max(0, place - 3), place)
+    else:
+        near = range(place + 1, min(place + 4, len(sentence.stems)))
+    for other in near:
+        if sentence.stems[other] == wanted[number - 1 if ends else number + 1]:
+            between = text[sentence.places[other][1] : start] if ends else text[end : sentence.places[other][0]]
+            if _DESCRIBED.fullmatch(between) and (ends or _LIGHT.isdisjoint(between.split())):
+                return True
+    return False
 
 
 def _read(text: str) -> tuple[_Sentence, ...]:

@@ -7,15 +7,17 @@ import re
 # At the start of a line.
 _OPENERS = {
     "en": (
-        r"(?:sure|certainly|of course|absolutely|okay|ok)\b[!,.:]",
+        # With a comma it opens copy too: "Of course, the mountain is still there on Monday."
+        r"(?:sure|certainly|of course|absolutely|okay|ok)\b(?:[!.:]|,(?=\s*$|\s*(?:here|below|i|this is|these are)\b))",
         r"(?:here(?:'s| is| are)|below is|this is) [^\n.]{0,80}:\s*$",
-        r"here(?:'s| is| are) (?:the|your|a|an|my|some) (?:\w+ ){0,3}(?:copy|draft|text|version|description)\b",
+        r"here(?:'s| is| are) (?:the|your|a|an|my|some) (?:\w+ ){0,3}"
+        r"(?:copy|draft|text|description|version(?! (?:of|for)\b))\b",
         r"(?:version|option|draft|copy|product copy|product|title|subject|headline|assistant|user|answer|response)"
         r"(?: \d+)?:",
         r"(?:audience|selling points|tone|length|format|emoji|call to action|avoid):",
     ),
     "zh": (
-        r"(?:好的|当然可以|当然|没问题)[，,！!。:：]",
+        r"好的[，,]|(?:好的|当然可以|当然|没问题)(?:[！!。:：]|[，,](?=\s*(?:$|这是|以下|下面|我)))",
         r"(?:以下|下面|这)(?:是|为)[^\n。]{0,30}(?:文案|版本|草稿|内容)[^\n。]{0,6}(?:[:：]|$)",
         r"(?:文案|产品文案|标题|版本|方案|产品|助手)(?:[一二三四五\d])?[:：]",
         r"(?:受众|卖点|语气|长度|格式|表情|行动号召|避免)[:：]",
@@ -31,10 +33,11 @@ _MARKUP = {
 _INSIDE = {
     "en": {
         "let me know": r"\blet me know (?:if|what|whether|how)\b",
-        "feel free to": r"\bfeel free to (?:ask|adjust|modify|edit|change|let me|request)\b",
-        "hope": r"\b(?:i hope|hope) (?:this|that|you) (?:helps|meets|works|like|find)\b",
+        "feel free to": r"\bfeel free to (?:ask|adjust|modify|edit|change|let me|request)\b(?! (?:our|us|the|in)\b)",
+        "hope": r"\b(?:i hope|hope) (?:this|that) (?:helps|meets|works)\b"
+        r"|\b(?:i hope|(?<!\bwe )hope) (?:this|that|you) (?:like|find)\b",
         "would you like me to": r"\bwould you like me to\b",
-        "as an ai": r"\bas an ai\b",
+        "as an ai": r"\bas an ai(?=(?: (?:assistant|model|writer|copywriter))?,? i\b| language model\b)",
         "sorry, but i": r"\bi(?:'m| am) sorry, but i (?:can't|cannot|am unable)\b",
         "please note": r"\bplease note (?:that )?(?:this|the above)\b",
     },
@@ -42,7 +45,7 @@ _INSIDE = {
         "如": r"如(?:果|有)?(?:您|你)?(?:还有|有|需要?)[^\n。]{0,14}(?:修改|调整|告诉我(?!们)|联系我(?!们))",
         "希望": r"希望(?:您|你)(?:喜欢|满意)[，,。！!][^\n]{0,10}(?:修改|意见|建议)",
         "对": r"希望(?:这|以上)[^\n。]{0,8}对(?:您|你)有",
-        "作为": r"作为(?:一个|一名)?(?:ai|人工智能)",
+        "作为": r"作为(?:一个|一名)?(?:ai|人工智能)(?=(?:助手|助理|模型)?[，,]?我|大?语言模型)",
         "，我": r"(?:抱歉|对不起)，我(?:不能|无法)",
     },
 }

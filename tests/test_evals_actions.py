@@ -208,6 +208,8 @@ def test_a_number_sign_is_no_hashtag() -> None:
 def test_a_chinese_sentence_about_the_product_tells() -> None:
     assert asks("带两瓶走。", "zh", ("露米",))
     assert not asks("露米给早晨添一道光。", "zh", ("露米",))
+    assert asks("云栖 Pro给早晨添一道光。", "zh")
+    assert not asks("云栖 Pro给早晨添一道光。", "zh", ("云栖Pro",))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

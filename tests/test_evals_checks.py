@@ -94,6 +94,23 @@ def test_an_alias_or_another_phrasing_counts() -> None:
     assert score(text, english()).grade is Grade.EXCELLENT
 
 
+@pytest.mark.parametrize(
+    ("product", "text"),
+    [
+        ("TrailPeak Daypack", "TrailPeak® Daypack carries the weekend."),
+        ("TrailPeak Daypack", "TrailPeak™ Daypack carries the weekend."),
+        ("TrailPeak™ Daypack", "TrailPeak Daypack carries the weekend."),
+        ("iPhone 15 手机壳", "iPhone 15手机壳轻薄耐摔。"),
+        ("iPhone 15手机壳", "iPhone 15 手机壳轻薄耐摔。"),
+        ("云栖Pro枕头", "云栖 Pro 枕头撑住肩颈。"),
+        ("云栖 Pro 枕头", "云栖Pro枕头撑住肩颈。"),
+    ],
+)
+def test_a_product_is_named_with_or_without_trademark_signs_and_spaces(product: str, text: str) -> None:
+    task = english if product.startswith("T") else chinese
+    assert "product" not in missed(text, task(product=product, aliases=()))
+
+
 def test_quotes_hyphens_and_full_width_forms_are_equal() -> None:
     task = english(selling_points=(("20-hour battery",), ("driver's pick",)), product="K9 Go", aliases=(), length=None)
     curly = "Ｋ９ Go has a 20‑hour battery and is the driver’s pick. Take one today. 🌿"
@@ -152,6 +169,28 @@ def test_no_answer_fails_with_one_reason(text: str, said: str) -> None:
 )
 def test_another_language_fails(text: str, task: Task) -> None:
     assert "language" in missed(text, task)
+
+
+@pytest.mark.parametrize(
+    ("product", "points", "text"),
+    [
+        (
+            "Wrenfold laundry basket",
+            ("folds flat", "soft rope handles", "holds two full loads"),
+            "Wrenfold laundry basket:\n- Folds flat in seconds\n- Soft rope handles\n- Holds two full loads\n"
+            "- Machine-washable cotton liner\n- Fits most closets\nOrder yours before Sunday's laundry pile grows.",
+        ),
+        (
+            "TrailPeak hydration pack",
+            ("2-liter insulated reservoir", "breathable mesh shoulder straps"),
+            "TrailPeak hydration pack\n• 2-liter insulated reservoir\n• Breathable mesh shoulder straps\n"
+            "• Quick-release bite valve\n• Reflective trim, night runs included\nGrab yours today!",
+        ),
+    ],
+)
+def test_a_terse_list_in_the_words_of_its_brief_is_english(product: str, points: tuple[str, ...], text: str) -> None:
+    task = english(product=product, aliases=(), selling_points=tuple((point,) for point in points), format="list")
+    assert "language" not in missed(text, task)
 
 
 def test_a_name_in_another_script_belongs_to_the_brief_that_has_it() -> None:

@@ -26,6 +26,8 @@ def said(text: str, *point: str) -> bool:
         ("A shirt that is not heavy. Waterproof, too.", "waterproof"),
         ("It is not waterproof on paper only. It is waterproof.", "waterproof"),
         ("It will not melt.", "will not melt"),
+        ("Craving gluten-free pasta? No need to compromise: it is here.", "gluten-free pasta"),
+        ("Need a fast charge? No problem. Plug it in.", "fast charge"),
         ("Sweat-resistant shells.", "sweat-resistant shell"),
         ("不仅防水，还轻。", "防水"),
         ("不只防水，不但防水，不光防水。", "防水"),
@@ -38,6 +40,8 @@ def said(text: str, *point: str) -> bool:
         ("防水没有问题。", "防水"),
         ("不怕雨，防水。", "防水"),
         ("洗完不拔干。", "洗完不拔干"),
+        ("想要低糖？不必将就，一口就懂。", "低糖"),
+        ("想要长效保温？不用每小时续热水，它热着。", "长效保温"),
     ],
 )
 def test_innocent_words_before_a_point_do_not_deny_it(text: str, point: str) -> None:
@@ -66,6 +70,14 @@ def test_innocent_words_before_a_point_do_not_deny_it(text: str, point: str) -> 
         ("并不是防水的。", "防水"),
         ("无法防水。", "防水"),
         ("5L水箱另购。", "5L水箱"),
+        ("Waterproof? No.", "waterproof"),
+        ("Waterproof? No, it drinks rain.", "waterproof"),
+        ("Waterproof? Not really.", "waterproof"),
+        ("Waterproof? Hardly!", "waterproof"),
+        ("防水？想多了。", "防水"),
+        ("防水？不，它怕雨。", "防水"),
+        ("防水？没有。", "防水"),
+        ("防水？不存在的。", "防水"),
     ],
 )
 def test_a_denied_point_is_not_said(text: str, point: str) -> None:
@@ -138,6 +150,9 @@ def test_a_part_of_a_number_is_another_number(text: str, point: str) -> None:
         ("Folding flat takes a second.", "folds flat"),
         ("It stays cold for a full 12 hours.", "keeps cold for 12 hours; stays cold 12 hours"),
         ("The cap won't ever leak.", "cap that never leaks"),
+        ("A battery for 40 hours.", "40-hour battery"),
+        ("It holds two full loads.", "holds two loads"),
+        ("Serves up to 5, and it cooks fast.", "cooks fast, serves 5"),
     ],
 )
 def test_a_point_in_other_forms_and_another_order_is_said(text: str, point: str) -> None:
@@ -156,6 +171,13 @@ def test_a_point_in_other_forms_and_another_order_is_said(text: str, point: str)
         ("It stays cold for 112 hours.", "cold for 12 hours"),
         ("Hot for 12 hours and cold for 6.", "cold for 12 hours and hot for 6"),
         ("It is a handbag.", "fits in a handbag"),
+        ("TrailPeak comes with a 2-year warranty and ships in 5 days.", "5-year warranty"),
+        ("An 8-hour battery, 40 mm drivers.", "40-hour battery"),
+        ("An 8-hour battery and 12 colors.", "12-hour battery"),
+        ("An 8-hour battery, 12 colors and hours of fun.", "12-hour battery"),
+        ("It cooks in 20 minutes and serves 5.", "cooks in 5 minutes"),
+        ("It cooks in 20 minutes and serves 5.", "cooks in 5"),
+        ("Waterproof to 3 meters with 10 straps.", "waterproof to 10 meters"),
     ],
 )
 def test_the_same_words_apart_denied_or_with_numbers_exchanged_do_not_say_it(text: str, point: str) -> None:

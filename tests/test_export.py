@@ -18,7 +18,10 @@ from safetensors.torch import load_file
 from tiny import EXACT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from serving.records import CopydeskError
+from serving.card import GRADES_NEEDED, Verdict
+from serving.grades import Grades, Kind
+from serving.prompt import task_of
+from serving.records import CopydeskError, Requirements
 from serving.settings import Settings
 from serving.store import Store
 from trainer.base import describe
@@ -70,6 +73,23 @@ def test_a_folder_for_the_hub_names_the_base_and_the_scores_and_no_place_of_this
     assert "## Scores" in (target / "README.md").read_text()
     base = AutoModelForCausalLM.from_pretrained(trained.copydesk_model)
     PeftModel.from_pretrained(base, target)
+
+
+def test_a_pass_that_people_took_back_is_none_on_the_model_card(
+    trained: Settings, store: Store, tmp_path: Path
+) -> None:
+    items = [f"en-{n}" for n in range(GRADES_NEEDED)]
+    scorecard = store.start_scorecard("copy-0001", baseline="base", suite="en@x", seed=1)
+    for item in items:
+        store.add_sample(scorecard.id, item_id=item, part="following", repeat=0, text=item, grade="excellent", score={})
+    card = replace(example_card(Verdict.PASS), version="copy-0001")
+    scorecard, grades = store.finish_scorecard(scorecard.id, card.to_json()), Grades(store)
+    grades.keep_items("en@x", {item: task_of(Requirements(item), "en") for item in items})
+    sheet = grades.open(scorecard, "U_ANNA", Kind.GRADES)
+    for entry in sheet.entries:
+        grades.answer(sheet.id, sheet.user, entry.position, "fail", entry.position)
+    export(trained, store, "copy-0001", tmp_path / "out")
+    assert "| verdict | inconclusive against" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_disk_that_fills_is_one_clear_message_and_leaves_nothing(

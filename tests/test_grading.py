@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,16 @@ import pytest
 from bot_world import World, environment, offers, running, world
 from cards import example_card
 from evals_edge import Edge, serving
+from typer.testing import CliRunner
 
 from bot.charts import Step, bars, trend
+from bot.home import home_blocks
 from bot.sandbox import Person, limits
 from bot.sandbox.limits import checked_message_blocks
 from bot.sandbox.people import SeenView
+from bot.scorecards import headline
 from bot.texts import Words
+from evals.__main__ import app as evals_app
 from evals.plan import Plan
 from evals.runner import Runner
 from evals.suite import read_suite
@@ -29,6 +34,7 @@ from serving.client import ModelClient
 from serving.counts import kappa, sign_test, wilson, wins_needed
 from serving.extensions import Extensions
 from serving.grades import Grades, Kind, Sheet
+from serving.judge_answers import seen
 from serving.prompt import task_of
 from serving.records import CopydeskError, Requirements, Scorecard
 from serving.registry import digest_of
@@ -230,6 +236,29 @@ def test_people_take_a_pass_back_only_with_enough_grades_or_votes() -> None:
     assert (
         failed.seen_with(People(2, wilson(20, 20), wilson(0, 0), Agreement(None, 0), None, 0), None).verdict == "fail"
     )
+
+
+def test_a_pass_that_people_took_back_is_none_in_lists_and_on_the_home_tab(store: Store) -> None:
+    scorecard, grades = scorecard_with_samples(store, example_card(Verdict.PASS)), Grades(store)
+    shell = CliRunner(env={"COPYDESK_HOME": str(store.path.parent), "COLUMNS": "200"})
+
+    def listed(*options: str) -> str:
+        return shell.invoke(evals_app, ["list", scorecard.version, *options]).stdout
+
+    def home() -> str:
+        return json.dumps(home_blocks(store, "D_ANNA", Words("en")))
+
+    passed = home()
+    assert " pass " in listed()
+    fill(grades, grades.open(scorecard, "U_ANNA", Kind.GRADES), "fail", "fail")
+    assert seen(store, scorecard).verdict is Verdict.INCONCLUSIVE
+    assert home() != passed
+    assert headline(seen(store, scorecard), Words("en")) in home()
+    assert " inconclusive " in listed()
+    assert [card["verdict"] for card in json.loads(listed("--json"))] == ["inconclusive"]
+    store.finish_scorecard(scorecard.id, {"version": "of another form"})
+    assert [card["version"] for card in json.loads(listed("--json"))] == ["of another form"]
+    assert "cannot be shown" in home()
 
 
 # On a terminal

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from serving.card import Card
+from serving.judge_answers import seen
 from serving.model import base_model_path
 from serving.records import CopydeskError, Version
 from serving.registry import verify
@@ -66,7 +66,7 @@ def export(settings: Settings, store: Store, name: str, target: Path, *, merged:
 
 
 def card_of(store: Store, version: Version, base: Base, *, merged: bool = False) -> str:
-    """The card with the newest scorecard's figures."""
+    """The card with the newest scorecard's figures, and its verdict as people left it."""
     round, pairs = store.round(version.round_id), store.round_pairs(version.round_id)
     # Rounds of the first release did not note these.
     earlier = {
@@ -75,7 +75,7 @@ def card_of(store: Store, version: Version, base: Base, *, merged: bool = False)
         "categories": counts(pairs),
     }
     scorecards = store.scorecards(version.name)
-    scores = Card.from_json(scorecards[0].body or {}) if scorecards else None
+    scores = seen(store, scorecards[0]) if scorecards else None
     recipe = Recipe.from_mapping(round.recipe)
     return card(round, recipe, earlier | round.facts, version.digest, scores, merged=merged)
 
