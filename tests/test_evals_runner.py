@@ -338,6 +338,8 @@ def large(tmp_path: Path) -> Suite:
 
 
 def any_good(model: str, prompt: str, nth: int) -> str:
+    if "Write product copy for " not in prompt:  # the client asks what the endpoint can do
+        return "Yes."
     product = prompt.split("Write product copy for ")[1].split(".")[0]
     return f"{product} has an oak {product.split()[1]} rim and is made to last for you. Put one by the door."
 
