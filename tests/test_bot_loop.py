@@ -11,8 +11,7 @@ import pytest
 from bot_world import BRIEF, BRIEF_ZH, offers, refused_in, running, scored, scored_in_chinese, until, world
 from openai_double import Answer
 
-from bot.ratings import thanks_for
-from serving.records import Decision, Pair, PairSource, PairStatus, RatingSource, Split, Task, Verdict
+from serving.records import Decision, PairSource, RatingSource, Verdict
 from serving.store import BASE
 
 pytestmark = pytest.mark.socket
@@ -54,18 +53,6 @@ async def test_thanks_say_what_becomes_of_the_draft(tmp_path: Path) -> None:
         await it.mara.press("C_COPY", draft["ts"], "rate", "positive")
         told = await it.mara.wait_message("C_COPY", lambda m: m["ephemeral"], thread_ts=ts)
         assert told["text"] == "Thanks. This draft will be an example for the next round."
-
-
-@pytest.mark.parametrize(
-    ("source", "split", "key"),
-    [
-        (PairSource.ACCEPTED, Split.TRAIN, "thanks_up"),
-        (PairSource.CORRECTION, Split.TRAIN, "thanks_up_corrected"),
-        (PairSource.ACCEPTED, Split.HELD_OUT, "thanks_up_held_out"),
-    ],
-)
-def test_thanks_by_pair(source: PairSource, split: Split, key: str) -> None:
-    assert thanks_for(Pair(1, Task("Write."), "text", source, PairStatus.ACTIVE, split, "", None, "")) == key
 
 
 async def test_a_wrong_correction_is_undone_by_the_drafts_own_text(tmp_path: Path) -> None:

@@ -18,11 +18,23 @@ from bot.briefs import ask_view, task_in
 from bot.corrections import changed_blocks, difference
 from bot.markup import markdown, plain_of, shown
 from bot.parsing import MAX_LENGTH, follows_up, says_nothing, task_from
+from bot.ratings import thanks_for
 from bot.sandbox.inputs import state_of
 from bot.texts import TEXTS, Words
 from serving.card import Caveat, Reason, Verdict
 from serving.prompt import task_of
-from serving.records import Brief, CopydeskError, Correction, Draft, Requirements
+from serving.records import (
+    Brief,
+    CopydeskError,
+    Correction,
+    Draft,
+    Pair,
+    PairSource,
+    PairStatus,
+    Requirements,
+    Split,
+    Task,
+)
 from serving.registry import ADAPTER_FILES, Registry, digest_of
 from serving.store import Store
 
@@ -426,6 +438,18 @@ def test_a_draft_names_its_version_and_offers_what_can_be_done() -> None:
         }
     ]
     assert [(b["action_id"], b["value"]) for b in buttons["elements"]] == [("correct", "7"), ("again", "7")]
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "key"),
+    [
+        (PairSource.ACCEPTED, Split.TRAIN, "thanks_up"),
+        (PairSource.CORRECTION, Split.TRAIN, "thanks_up_corrected"),
+        (PairSource.ACCEPTED, Split.HELD_OUT, "thanks_up_held_out"),
+    ],
+)
+def test_thanks_by_pair(source: PairSource, split: Split, key: str) -> None:
+    assert thanks_for(Pair(1, Task("Write."), "text", source, PairStatus.ACTIVE, split, "", None, "")) == key
 
 
 def test_reasons_are_one_tap_each() -> None:
