@@ -48,7 +48,7 @@ bench-crowd: install  ## a thousand requests at once before a double of the engi
 chaos: install  ## thirty kills of the bot and the real engine under 8 clients, a quarter of an hour
 	@COPYDESK_CHAOS=1 $(BIN)/pytest tests/test_chaos.py -k kills
 
-bench-cluster: install  ## two engines against one on a local Ray cluster (needs Ray: pip install 'copydesk[cluster]')
+bench-cluster: install  ## two engines against one on a local Ray cluster
 	@$(BIN)/python -m serving.cluster_bench $(ARGS)
 
 lock: install  ## pin requirements/cpu.txt and requirements/gpu.txt anew

@@ -143,7 +143,8 @@ async def _slack(settings: Settings) -> list[Finding]:
     except (SlackApiError, OSError) as error:
         return [Finding("Slack", False, str(error).splitlines()[0], "check SLACK_BOT_TOKEN and the network")]
     there = Finding("Slack", True, f"{answer['user']} in {answer['team']}")
-    return [there, await channel(slack, settings.copydesk_channel)]
+    unknown = [await _unknown(slack, lead) for lead in settings.copydesk_leads]
+    return [there, await channel(slack, settings.copydesk_channel), *filter(None, unknown)]
 
 
 async def channel(slack: AsyncWebClient, id: str) -> Finding:
@@ -158,6 +159,16 @@ async def channel(slack: AsyncWebClient, id: str) -> Finding:
     if not found.get("is_member"):
         return Finding("channel", False, f"the bot is not in #{found['name']}", "type there: /invite @Copydesk")
     return Finding("channel", True, f"#{found['name']}")
+
+
+async def _unknown(slack: AsyncWebClient, lead: str) -> Finding | None:
+    """A lead whom this workspace does not know, by a name in the place of an id, could never approve."""
+    try:
+        await slack.users_info(user=lead)
+    except SlackApiError as error:
+        step = "COPYDESK_LEADS holds member ids such as U0123ABCD: in a person's profile, ⋮ → Copy member ID"
+        return Finding("lead", False, f"{lead}: {code_of(error)}", step)
+    return None
 
 
 def _leads(settings: Settings) -> Finding:

@@ -1,4 +1,4 @@
-"""Make .venv and install the complete list for this machine. Run: python3 requirements/install.py
+"""Make .venv and install the complete list for this machine. Run: python3 requirements/install.py [gpu|cpu]
 
 Does nothing, in well under a second, when that was done before. Uses the standard library alone: it runs first.
 """
@@ -22,7 +22,8 @@ def main() -> None:
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         found = ".".join(map(str, sys.version_info[:2]))
         fail(f"Python 3.11, 3.12 or 3.13 is needed, this is {found}. Name another one: make PYTHON=python3.12 …")
-    kind = "gpu" if shutil.which("nvidia-smi") else "cpu"
+    # Named where an image is built, which sees its GPU only when it runs.
+    kind = sys.argv[1] if sys.argv[1:] in (["gpu"], ["cpu"]) else "gpu" if shutil.which("nvidia-smi") else "cpu"
     listing = ROOT / "requirements" / f"{kind}.txt"
     if STAMP.exists() and STAMP.read_text() == fingerprint(listing):
         return

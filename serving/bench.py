@@ -88,7 +88,7 @@ class Served:
         command = [sys.executable, "-m", "serving.vllm_server", str(os.getpid()), *engine, *self.extra]
         self.process = subprocess.Popen(  # noqa: ASYNC220  (a bench has nothing else to do meanwhile)
             command,
-            env={**os.environ, **environment(self.socket), "VLLM_SERVER_DEV_MODE": "1"},
+            env={**os.environ, **environment(self.model, self.socket), "VLLM_SERVER_DEV_MODE": "1"},
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,

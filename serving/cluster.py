@@ -175,7 +175,7 @@ class Replica:
     def _start(self, path: Path, cores: int) -> subprocess.Popen[bytes]:
         vllm = [sys.executable, "-m", "serving.vllm_server", str(os.getpid()), *arguments(self._fleet.model, path)]
         command = [word.replace("{socket}", str(path)) for word in self._fleet.command] or vllm
-        variables = {**os.environ, **environment(path), "OMP_NUM_THREADS": str(max(1, cores))}
+        variables = {**os.environ, **environment(self._fleet.model, path), "OMP_NUM_THREADS": str(max(1, cores))}
         with (self._home / "engine.log").open("wb") as output:
             return subprocess.Popen(
                 command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -302,7 +302,7 @@ def joined(settings: Settings) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise CopydeskError("Ray is not installed; run: pip install 'copydesk[cluster]'") from error
+        raise CopydeskError("Ray is not installed; run: make install") from error
     host, _, port = settings.copydesk_ray_address.rpartition(":")
     try:
         # Ray itself waits for minutes, and then ends the process.

@@ -199,7 +199,7 @@ class Engine:
         with self.log_path.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                env={**os.environ, **environment(socket), **self.plan.environment()},
+                env={**os.environ, **environment(model, socket), **self.plan.environment()},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -399,17 +399,18 @@ def arguments(model: str, socket: Path) -> list[str]:
     return [word for pair in options.items() for word in pair] + flags
 
 
-def environment(socket: Path) -> dict[str, str]:
+def environment(model: str, socket: Path) -> dict[str, str]:
     variables = {
         "VLLM_RPC_BASE_PATH": str(socket.parent),  # its own sockets beside ours: nothing is left in /tmp
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    if Path(model).is_dir():  # all of it is there; a name is fetched from the hub
+        variables["HF_HUB_OFFLINE"] = "1"
     if has_cpu_build():
         cores = len(os.sched_getaffinity(0))
         variables |= {
-            "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
             # The worker inside the engine's process: a quicker start, and 1 GB less.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -13,7 +13,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.announcements import as_far_as_drawn
-from bot.doctor import channel
+from bot.doctor import channel, examine
 from bot.markup import with_emoji
 
 pytestmark = pytest.mark.socket
@@ -111,6 +111,14 @@ async def test_a_channel_that_the_bot_cannot_post_in_is_named_with_what_to_do(tm
     assert not wrong.ok
     assert wrong.found == "#copy: channel_not_found"
     assert "such as C0123ABCD" in wrong.next_step
+
+
+async def test_a_lead_by_a_name_in_place_of_an_id_is_named_with_what_to_do(tmp_path: Path) -> None:
+    async with world(tmp_path, bot=False) as it:
+        found = await examine(it.settings.model_copy(update={"copydesk_leads": ("U_MARA", "@mara")}))
+    (wrong,) = [finding for finding in found if finding.what == "lead"]
+    assert (wrong.ok, wrong.found) == (False, "@mara: user_not_found")
+    assert "Copy member ID" in wrong.next_step
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(scope="module")
 def two_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A desk's settings, on a cluster of two machines with an engine each."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'copydesk[cluster]'")
+    pytest.importorskip("ray", reason="Ray is not installed: make install")
     # Other tests take the cores too: Ray's patience with its own processes is for machines that do nothing else.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
     # Else a proxy asks the engine of its own machine until that is full, and connections stay with a proxy.

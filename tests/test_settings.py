@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from serving.engine import environment
 from serving.records import CopydeskError
 from serving.settings import MAX_SOCKET_PATH, Settings, read_settings
 
@@ -45,3 +46,8 @@ def test_the_engine_is_behind_a_socket_unless_somebody_else_runs_it(tmp_path: Pa
 def test_a_deep_folder_still_gets_a_socket_that_the_kernel_takes(tmp_path: Path) -> None:
     deep = Settings(_env_file=None, copydesk_home=tmp_path / ("d" * 120))
     assert len(f"{deep.engine_socket.parent}/{uuid4()}") <= MAX_SOCKET_PATH
+
+
+def test_the_engine_asks_the_hub_for_names_alone(tmp_path: Path) -> None:
+    assert environment(str(tmp_path), tmp_path / "s")["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in environment("Qwen/Qwen3-0.6B", tmp_path / "s")
