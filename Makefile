@@ -45,7 +45,7 @@ bench-beside: install  ## a draft while a round trains on the same cores, as JSO
 bench-crowd: install  ## a thousand requests at once before a double of the engine, as JSON
 	@$(BIN)/python tests/crowd.py
 
-chaos: install  ## thirty kills of the bot and the real engine under 8 clients, a quarter of an hour
+chaos: install  ## thirty kills of the bot and the real engine under 8 clients, a quarter to half an hour
 	@COPYDESK_CHAOS=1 $(BIN)/pytest tests/test_chaos.py -k kills
 
 bench-cluster: install  ## two engines against one on a local Ray cluster
