@@ -15,6 +15,7 @@ DATA = Path(__file__).parent / "data"
 INNOCENT, SOFT, NEGATION, TRADITIONAL = "+ ", "? ", "- ", "= "  # how a line starts; any other is a hard claim
 
 _WHOLE_WORDS = r"(?<!\w)(?:{})(?:s|es|d|ed|ing)?(?!\w)"
+_GROUP = re.compile(r"(?<!\\)\((?!\?)")
 
 Span = tuple[int, int]
 
@@ -54,7 +55,7 @@ def claims_in(comparable: str, task: Task) -> Claims:
     return Claims(_words(text, hard), _words(text, soft))
 
 
-@lru_cache(maxsize=1)  # two checks ask after the same text
+@lru_cache(maxsize=256)  # two checks ask after the same texts
 def _suspect(comparable: str, language: str) -> str:
     """The text as rules read it, "" where none of them finds anything: most texts."""
     rules = _rules(language)
@@ -91,6 +92,8 @@ def _rules(language: str) -> _Rules:
     pairs = " ".join(marked[TRADITIONAL]).split()
     equal = reading.replacing({"-": " "} | {pair[0]: pair[1] for pair in pairs})
     rules = {mark: "|".join(equal(reading.comparable(line)) for line in own) for mark, own in marked.items()}
+    # No group is asked for what it matched, and keeping that nearly doubles the time of a search.
+    rules = {mark: _GROUP.sub("(?:", rule) for mark, rule in rules.items()}
     hard, soft = rules[""], rules[SOFT]
     negated = f"(?:{rules[NEGATION]}) ?(?:{hard}|{soft})"
     # ASCII: between 网 and "no.1" is a word boundary.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import combinations
 
@@ -23,6 +24,7 @@ from evals.overlap import (
     ROUGE,
     Grams,
     Overlap,
+    Reading,
     chrf_rows,
     overlap,
     read,
@@ -31,6 +33,7 @@ from evals.overlap import (
 from evals.text import tokens
 
 MEMORISED_RUN = 13  # words or Han characters in a row that say "copied"
+_PART = (MEMORISED_RUN + 1) // 2  # of a text cut in such parts, any run of 13 has one whole
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ def quality(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Qualit
         texts: one hypothesis an item.
         references: the references of each item, at least one.
     """
-    overlaps = [overlap(read(text), own) for text, own in zip(texts, references, strict=True)]
-    return quality_of(overlaps, spread(references))
+    return quality_of(
+        [overlap(Reading(text), own) for text, own in zip(texts, references, strict=True)], spread(references)
+    )
 
 
 def quality_of(overlaps: Sequence[Overlap], references: str) -> Quality:
@@ -93,13 +97,15 @@ def human_ceiling(references: Sequence[Sequence[str]]) -> dict[str, float] | Non
     if shared < 2:
         return None
     runs = [
-        quality(
-            [texts[i] for texts in references],
-            [[text for j, text in enumerate(texts) if j != i] for texts in references],
-        ).values
+        quality_of([_against_others(tuple(texts), i) for texts in references], spread([own[1:] for own in references]))
         for i in range(shared)
     ]
-    return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
+    return {name: sum(run.values[name] for run in runs) / len(runs) for name in runs[0].values}
+
+
+@lru_cache(maxsize=2048)  # every card of a suite asks again
+def _against_others(texts: tuple[str, ...], i: int) -> Overlap:
+    return overlap(read(texts[i]), [*texts[:i], *texts[i + 1 :]])
 
 
 def chrf(text: str, other: str) -> float:
@@ -112,7 +118,7 @@ def chrf_of_pairs(texts: Sequence[str]) -> list[float]:
     if len(texts) < 2:
         return []
     blank = [not text.strip() for text in texts]
-    rows = chrf_rows([read(text) for text in texts])
+    rows = chrf_rows([Reading(text) for text in texts])
     return [
         float(blank[one] and blank[two])
         if blank[one] or blank[two]
@@ -167,14 +173,16 @@ class Memory:
     """The training outputs of a round, to look for in what it writes."""
 
     def __init__(self, outputs: Iterable[str]) -> None:
-        self._grams = {gram for output in outputs for gram in _ngrams(tokens(output), MEMORISED_RUN)}
+        read = [tokens(output) for output in outputs]
+        self._grams = {gram for words in read for gram in _ngrams(words, MEMORISED_RUN)}
+        self._parts = {gram for words in read for gram in _ngrams(words, _PART)}
 
     def run(self, text: str) -> tuple[str, ...]:
         """The longest stretch of which every 13 words or Han characters stand in a training output; () without one."""
         words = tokens(text)
         best = start = 0
         run: tuple[str, ...] = ()
-        for place, gram in enumerate(_ngrams(words, MEMORISED_RUN)):
+        for place, gram in enumerate(self._to_look_for(words)):
             if gram not in self._grams:
                 start = place + 1
             elif place - start + MEMORISED_RUN > best:
@@ -184,4 +192,9 @@ class Memory:
 
     def holds(self, text: str) -> bool:
         """Whether 13 words or Han characters in a row come from one training output."""
-        return any(gram in self._grams for gram in _ngrams(tokens(text), MEMORISED_RUN))
+        return not self._grams.isdisjoint(self._to_look_for(tokens(text)))
+
+    def _to_look_for(self, words: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The text's n-grams of 13, each of which has one of its parts; none where no part stands in an output."""
+        parts = (words[start : start + _PART] for start in range(0, len(words), _PART))
+        return [] if self._parts.isdisjoint(parts) else _ngrams(words, MEMORISED_RUN)

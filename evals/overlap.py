@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 
 import numpy as np
 import regex
@@ -34,7 +35,7 @@ def _character_class() -> str:
 # are the order: sorted, n-grams of one order stand together.
 _BASE, _VALUE = np.uint64(0x9E3779B97F4A7C15), np.uint64(2**60 - 1)
 _ORDERS = np.arange(2**4, dtype=np.uint64) << np.uint64(60)
-_CHINESE = regex.compile(f"([{_character_class()}])")
+_CHINESE = regex.compile(f"[{_character_class()}]+")
 # sacrebleu's first rule sets single characters apart, most of them spaces; a table does it ten times as fast.
 _APART, *_RULES = TokenizerRegexp()._re
 _SET_APART = {n: f" {chr(n)} " for n in range(128) if _APART[0].match(chr(n))}
@@ -42,10 +43,22 @@ _SET_APART = {n: f" {chr(n)} " for n in range(128) if _APART[0].match(chr(n))}
 
 def bleu_words(text: str) -> list[str]:
     """The words that sacrebleu's `zh` tokenizer gives."""
-    line = (text if text.isascii() else _CHINESE.sub(r" \1 ", text.strip())).translate(_SET_APART)
+    line = text if text.isascii() else _CHINESE.sub(lambda run: f" {' '.join(run[0])} ", text)
+    # Its rules look at neighbours, white space among them: between two of these, a run of characters stands for itself.
+    runs = line.split()
+    if len(runs) < 2:
+        return list(_apart(*runs)) if runs else []
+    first, *inner, last = runs
+    return list(chain.from_iterable(map(_apart, [f"{first} ", *(f" {run} " for run in inner), f" {last}"])))
+
+
+@lru_cache(maxsize=65_536)
+def _apart(run: str) -> tuple[str, ...]:
+    """The words of a run whose Chinese characters stand apart already, with the white space that it has around it."""
+    line = run.translate(_SET_APART)
     for pattern, replacement in _RULES:
         line = pattern.sub(replacement, line)
-    return line.split()
+    return tuple(line.split())
 
 
 @dataclass(frozen=True)
@@ -63,13 +76,6 @@ class Grams:
     counts: np.ndarray
     bounds: np.ndarray
     sizes: list[int]
-
-    def shared(self, other: Grams) -> np.ndarray:
-        """For each of the own n-grams, how often both texts have it."""
-        if not len(other.ids):
-            return np.zeros_like(self.counts)
-        place = np.minimum(np.searchsorted(other.ids, self.ids), len(other.ids) - 1)
-        return np.where(other.ids[place] == self.ids, np.minimum(self.counts, other.counts[place]), 0)
 
     def first(self, orders: int) -> Grams:
         """Only the n-grams of the first so many orders."""
@@ -187,20 +193,47 @@ class Overlap:
 
 
 def overlap(own: Reading, references: Sequence[str]) -> Overlap:
-    mine, others = own.all, [read(reference) for reference in references]
-    shared = [mine.shared(other.all) for other in others]
-    counts = [mine.by_order(both) for both in shared]
+    mine, theirs = own.all, _references(tuple(references))
+    shared = theirs.shared(mine)
+    counts: list[list[int]] = _sums(shared, mine.bounds).tolist()
+    others = theirs.texts
     rows = [_chrf_row(mine, other.all, both) for other, both in zip(others, counts, strict=True)]
     rouges = [_rouge(own, other, both) for other, both in zip(others, counts, strict=True)]
     length = mine.sizes[0]
     nearest = min((other.all.sizes[0] for other in others), key=lambda other: (abs(length - other), other))
-    matches = mine.by_order(np.maximum.reduce(shared))
+    words = mine.first(BLEU_ORDER)
+    matches = words.by_order(shared[:, : len(words.ids)].max(axis=0))
     return Overlap(
-        [length, nearest, *matches[:BLEU_ORDER], *mine.sizes[:BLEU_ORDER]],
+        [length, nearest, *matches, *words.sizes],
         max(rows, key=CORPUS_CHRF._compute_f_score),
         tuple(max(values) for values in zip(*rouges, strict=True)),
-        mine.first(BLEU_ORDER),
+        words,
     )
+
+
+@dataclass(frozen=True)
+class _References:
+    """All references of a brief, looked up at once."""
+
+    texts: list[Reading]
+    ids: np.ndarray
+    counts: np.ndarray
+
+    def shared(self, own: Grams) -> np.ndarray:
+        """For each reference, how often it and the text both have each of the text's n-grams, [references, n-grams]."""
+        if not len(self.ids):
+            return np.zeros((len(self.texts), len(own.ids)), self.counts.dtype)
+        place = self.ids.searchsorted(own.ids)
+        place[place == len(self.ids)] = 0
+        both: np.ndarray = np.minimum(self.counts[:, place], own.counts)
+        both *= self.ids[place] == own.ids
+        return both
+
+
+@lru_cache(maxsize=1024)
+def _references(texts: tuple[str, ...]) -> _References:
+    readings = [read(text) for text in texts]
+    return _References(readings, *_table([one.all for one in readings]))
 
 
 def _chrf_row(mine: Grams, theirs: Grams, both: Sequence[int]) -> list[int]:
@@ -211,15 +244,24 @@ def chrf_rows(texts: Sequence[Reading]) -> list[list[int]]:
     """sacrebleu's row of each two texts, as itertools.combinations orders them: own n-grams, the other's, and those
     that both have, for each order."""
     own = [text.characters for text in texts]
-    ids, places = np.unique(np.concatenate([one.ids for one in own]), return_inverse=True)
-    counts = np.zeros((len(own), len(ids)), np.int32)
-    counts[np.arange(len(own)).repeat([len(one.ids) for one in own]), places] = np.concatenate(
-        [one.counts for one in own]
-    )
+    ids, counts = _table(own)
     first, second = np.triu_indices(len(own), 1)
     both = _sums(np.minimum(counts[first], counts[second]), ids.searchsorted(_ORDERS[: CHRF_ORDER + 1])).tolist()
     pairs = zip(first.tolist(), second.tolist(), both, strict=True)
     return [_row(own[one].sizes, own[two].sizes, shared) for one, two, shared in pairs]
+
+
+def _table(texts: Sequence[Grams]) -> tuple[np.ndarray, np.ndarray]:
+    """The n-grams of all texts, [ids] ascending, and how often each text has each, [texts, ids]."""
+    every = np.concatenate([one.ids for one in texts])
+    order = every.argsort(kind="stable")  # which joins runs that are sorted already, and these are
+    every = every[order]
+    new = np.ones(len(every), bool)
+    np.not_equal(every[1:], every[:-1], out=new[1:])
+    counts = np.zeros((len(texts), np.count_nonzero(new)), np.int32)
+    owners = np.arange(len(texts)).repeat([len(one.ids) for one in texts])
+    counts[owners[order], new.cumsum() - 1] = np.concatenate([one.counts for one in texts])[order]
+    return every[new], counts
 
 
 def _row(mine: Sequence[int], theirs: Sequence[int], both: Sequence[int]) -> list[int]:

@@ -39,16 +39,23 @@ _DENIED_AFTER = {
 
 def says(comparable: str, point: Sequence[str], language: str) -> bool:
     """Whether a text, comparable already, has any phrasing of the point, or the words of one in other forms."""
-    if any(_stands(comparable, reading.plain(phrase), language) for phrase in point):
+    plain, in_digits = _phrases(tuple(point), language)
+    if any(_stands(comparable, phrase, language) for phrase in plain):
         return True
     text = _in_digits(comparable, language)
-    phrases = [_in_digits(reading.plain(phrase), language) for phrase in point]
-    return any(_stands(text, phrase, language) for phrase in phrases) or (
-        language == "en" and any(wordings.has(text, phrase, _denied) for phrase in phrases)
+    return any(_stands(text, phrase, language) for phrase in in_digits) or (
+        language == "en" and any(wordings.has(text, phrase, _denied) for phrase in in_digits)
     )
 
 
-_in_digits = lru_cache(maxsize=4096)(numbers.in_digits)
+@lru_cache(maxsize=4096)
+def _phrases(point: tuple[str, ...], language: str) -> tuple[list[str], list[str]]:
+    """Those of a point, comparable as they are and with numbers in digits."""
+    plain = [reading.plain(phrase) for phrase in point]
+    return plain, [numbers.in_digits(phrase, language) for phrase in plain]
+
+
+_in_digits = lru_cache(maxsize=256)(numbers.in_digits)  # each point of a brief asks after the same text
 
 
 def _stands(text: str, phrase: str, language: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from evals import metrics, stability, statistics, style
-from evals.checks import Grade, Score, loose, score
+from evals.checks import Grade, Score, loose, scores
 from evals.claims import claims_in
 from evals.overlap import Overlap, Reading, overlap, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
@@ -65,21 +65,24 @@ class Subject:
 
 def grade(calls: Iterable[Call], samples: Samples) -> list[Graded]:
     """Check the stored texts, with today's checks."""
-    graded = []
-    for call in calls:
-        sample = samples[call.key]
-        graded.append(
-            Graded(
-                call.item,
-                call.part,
-                call.repeat,
-                sample.text,
-                score(sample.text, call.item.task),
-                overlap(Reading(sample.text), call.item.references) if call.part == FOLLOWING else None,
-                sample.score.get("finish") == "length",
-            )
+    own = [(call, samples[call.key]) for call in calls]
+    # One after the other: the processor's cache doesn't hold all checks and all metrics at once.
+    checked = scores([(sample.text, call.item.task) for call, sample in own])
+    overlaps = [
+        overlap(Reading(sample.text), call.item.references) if call.part == FOLLOWING else None for call, sample in own
+    ]
+    return [
+        Graded(
+            call.item,
+            call.part,
+            call.repeat,
+            sample.text,
+            found,
+            shared,
+            sample.score.get("finish") == "length",
         )
-    return graded
+        for (call, sample), found, shared in zip(own, checked, overlaps, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

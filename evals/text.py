@@ -41,7 +41,8 @@ _BULLET = regex.compile(
     r"^\s*(?:(?:[-*–—]|\d{1,2}[.)])(?:\s+|(?=\p{Han}))|(?:[•·●▪◦‣➤►★☆✓✔✅☑]\ufe0f?|\d{1,2}[、．）]|[①-⑳]"
     r"|[（(]\d{1,2}[)）]|[一二三四五六七八九十]、)\s*)"
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|\n+")
+# One set of characters first: a search skips all others at once.
+_SENTENCE_END = re.compile(r"[.!?。！？\n](?:(?<=[.!?])[\"')\]]*\s+|(?<=[。！？!?])[”’」』）]*|(?<=\n)\n*)")
 _HASHTAG = regex.compile(r"(?<![\p{L}\p{N}])[#＃]\p{L}[\p{L}\p{N}_]*[#＃]?")
 TAIL = 160  # characters that hold most last sentences whole
 ENDINGS = ("", "s", "es", "d", "ed", "ing")
@@ -110,7 +111,12 @@ def last_sentence(text: str) -> str:
 
 def _sentences(text: str) -> list[str]:
     plain = _HASHTAG.sub("", without_emoji(text))
-    return [part.strip() for part in _SENTENCE_END.split(plain) if part and any(map(str.isalnum, part))]
+    parts, start = [], 0
+    for end in _SENTENCE_END.finditer(plain):
+        parts.append(plain[start : end.start() + 1])
+        start = end.end()
+    parts.append(plain[start:])
+    return [part.strip() for part in parts if any(map(str.isalnum, part))]
 
 
 @lru_cache(maxsize=4096)

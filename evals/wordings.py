@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from nltk.stem.porter import PorterStemmer
 
@@ -17,7 +17,8 @@ from evals import numbers
 GAP = 3  # words that carry meaning may stand between those of the phrase
 NO = "no"  # the stem of every word that denies
 
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[.!?;]+(?=\s|$)")
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?")
+_END = re.compile(r"[.!?;]+(?=\s|$)")
 # What may stand between a number and what it counts: no comma, and nothing that begins another fact.
 _DESCRIBED = re.compile(r"[^\w.,;:!?]*(?:[a-z']+ ){0,2}")
 _LIGHT_WORDS = """a an the and or your our its their his her my this that these those each every all any it you they
@@ -29,12 +30,24 @@ _DENIES = frozenset(_DENYING_WORDS.split())
 Denied = Callable[[str, int, int, str], bool]
 
 
-class _Sentence(NamedTuple):
-    """Its words that carry meaning: their stems, and where they stand."""
+class _Sentence:
+    """Its words that carry meaning: their stems, and where they stand in the text."""
 
-    stems: tuple[str, ...]
-    places: tuple[tuple[int, int], ...]
-    different: frozenset[str]
+    def __init__(self, text: str, start: int, end: int) -> None:
+        self._text, self._start, self._end = text, start, end
+        self.all_stems = frozenset(map(_stem, _WORD.findall(text, start, end)))  # of words without meaning too
+
+    @cached_property
+    def _words(self) -> list[re.Match[str]]:
+        return [word for word in _WORD.finditer(self._text, self._start, self._end) if word[0] not in _LIGHT]
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        return tuple(_stem(word[0]) for word in self._words)
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        return tuple(word.span() for word in self._words)
 
 
 def has(text: str, phrase: str, denied: Denied) -> bool:
@@ -50,7 +63,7 @@ def has(text: str, phrase: str, denied: Denied) -> bool:
         not any(numbers.cut(text, *place) for place in span if text[place[0]].isdecimal())
         and not denied(text, span[0][0], span[-1][1], "en")
         for sentence in _sentences(text)
-        if different <= sentence.different
+        if different <= sentence.all_stems
         for span in _spans(text, sentence, wanted)
     )
 
@@ -100,23 +113,11 @@ def _counts(text: str, sentence: _Sentence, place: int, wanted: tuple[str, ...])
 
 
 def _read(text: str) -> tuple[_Sentence, ...]:
-    sentences: list[_Sentence] = []
-    stems: list[str] = []
-    places: list[tuple[int, int]] = []
-    for found in _TOKEN.finditer(text):
-        token = found[0]
-        if token in _LIGHT:
-            continue
-        if token[0] in ".!?;":
-            sentences.append(_Sentence(tuple(stems), tuple(places), frozenset(stems)))
-            stems, places = [], []
-        else:
-            stems.append(_stem(token))
-            places.append(found.span())
-    return (*sentences, _Sentence(tuple(stems), tuple(places), frozenset(stems)))
+    ends = [0, *(end.end() for end in _END.finditer(text)), len(text)]
+    return tuple(_Sentence(text, start, end) for start, end in pairwise(ends))
 
 
-_sentences = lru_cache(maxsize=16)(_read)  # each point of a brief asks after the same text
+_sentences = lru_cache(maxsize=256)(_read)  # each point of a brief asks after the same text
 
 
 _porter = PorterStemmer()

@@ -18,7 +18,7 @@ SYSTEM = {
 }
 
 
-@lru_cache(maxsize=16)  # each check of a text asks again
+@lru_cache(maxsize=4096)  # the checks and the metrics of a card's texts ask again
 def nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
