@@ -152,6 +152,17 @@ def test_memorised_text_is_recognised_by_thirteen_words() -> None:
     assert memory.run("two three four") == metrics.Memory([]).run("anything") == ()
 
 
+@pytest.mark.parametrize("before", range(14))
+def test_thirteen_words_are_recognised_wherever_they_stand(before: int) -> None:
+    copied = [f"w{n}" for n in range(13)]
+    memory = metrics.Memory([" ".join(["start", *copied, "end"])])
+    own = [f"x{n}" for n in range(before)]
+    text = " ".join([*own, *copied, "y"])
+    assert memory.holds(text)
+    assert memory.run(text) == tuple(copied)
+    assert not memory.holds(" ".join([*own, *copied[:12], "y"]))
+
+
 def test_words_that_python_hashes_alike_are_different_words() -> None:
     assert hash("og") == hash("杯")
     assert metrics.quality(["og"], [["杯"]]).values["rouge1"] == 0.0
