@@ -174,18 +174,23 @@ def _grade(checks: Sequence[CheckResult]) -> Grade:
     return Grade.FAIL if any(missed) else Grade.ACCEPTABLE if missed else Grade.EXCELLENT
 
 
-def loose(text: str, task: Task, strict: Score) -> Grade:
-    """The best grade of a text and of itself without asterisks, first line or last line (Zhou et al. 2023).
+def loose(written: Sequence[tuple[str, Task]], strict: Sequence[Score]) -> list[Grade]:
+    """For each text the best grade of it and of itself without asterisks, first or last line (Zhou et al. 2023).
 
     It tells a model that wraps good copy ("Sure, here it is:") from one that misses the brief.
     """
-    if strict.grade is Grade.EXCELLENT:
-        return strict.grade
+    missed = [(n, text, task) for n, (text, task) in enumerate(written) if strict[n].grade is not Grade.EXCELLENT]
+    others = [(n, other, task) for n, text, task in missed for other in _unwrapped(text)]
+    grades = [{score.grade} for score in strict]
+    for (n, _, _), other in zip(others, scores([(text, task) for _, text, task in others]), strict=True):
+        grades[n].add(other.grade)
+    return [next(grade for grade in Grade if grade in own) for own in grades]
+
+
+def _unwrapped(text: str) -> set[str]:
     lines = text.strip().splitlines()
     parts = {"\n".join(part).strip() for part in (lines, lines[1:], lines[:-1], lines[1:-1])}
-    variants = (parts | {part.replace("*", "") for part in parts}) - {text, text.strip(), ""}
-    grades = {strict.grade, *(score(variant, task).grade for variant in variants)}
-    return next(grade for grade in Grade if grade in grades)
+    return (parts | {part.replace("*", "") for part in parts}) - {text, text.strip(), ""}
 
 
 def _say(task: Task, key: str, **values: object) -> str:
@@ -236,7 +241,7 @@ def language(text: _Text, task: Task) -> str | None:
     written, foreign_script = han(text.raw), reading.kana(text.raw) > reading.kana(brief)
     if foreign_script or (task.language == "en" and written > han(brief)):
         return _say(task, "language")
-    words = [word.casefold() for word in reading.latin_words(text.raw)]
+    words = reading.latin_words(text.raw.casefold())
     if task.language == "zh":
         other = reading.letters(text.raw) - written - sum(map(len, words))
         return _say(task, "language") if written == 0 or written < len(words) or other > written / 4 else ""

@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 INNOCENT, SOFT, NEGATION, TRADITIONAL = "+ ", "? ", "- ", "= "  # how a line starts; any other is a hard claim
 
 _WHOLE_WORDS = r"(?<!\w)(?:{})(?:s|es|d|ed|ing)?(?!\w)"
-_GROUP = re.compile(r"(?<!\\)\((?!\?)")
+_CAPTURING = re.compile(r"(?<!\\)\((?!\?)")
 
 Span = tuple[int, int]
 
@@ -93,7 +93,7 @@ def _rules(language: str) -> _Rules:
     equal = reading.replacing({"-": " "} | {pair[0]: pair[1] for pair in pairs})
     rules = {mark: "|".join(equal(reading.comparable(line)) for line in own) for mark, own in marked.items()}
     # No group is asked for what it matched, and keeping that nearly doubles the time of a search.
-    rules = {mark: _GROUP.sub("(?:", rule) for mark, rule in rules.items()}
+    rules = {mark: _CAPTURING.sub("(?:", rule) for mark, rule in rules.items()}
     hard, soft = rules[""], rules[SOFT]
     negated = f"(?:{rules[NEGATION]}) ?(?:{hard}|{soft})"
     # ASCII: between 网 and "no.1" is a word boundary.

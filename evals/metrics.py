@@ -68,17 +68,21 @@ def quality_of(overlaps: Sequence[Overlap], references: str) -> Quality:
     Args:
         references: how many an item has, "var" where they differ; for the signatures.
     """
-    bleu = CORPUS_BLEU._compute_score_from_stats(totals([one.bleu for one in overlaps])).score / 100
-    chrf = CORPUS_CHRF._compute_f_score(totals([one.chrf for one in overlaps])) / 100
-    rouge = np.mean([one.rouge for one in overlaps], axis=0).tolist()
-    values = {"bleu": bleu, "chrf": chrf, **dict(zip(ROUGE, rouge, strict=True))}
     sacre, own = version("sacrebleu"), f"case:lc|tok:latin+han|stem:no|version:{version('rouge_score')}"
     signatures = {
         "bleu": f"nrefs:{references}|case:mixed|eff:no|tok:zh|smooth:exp|version:{sacre}",
         "chrf": f"nrefs:{references}|case:mixed|eff:yes|nc:{CHRF_ORDER}|nw:0|space:no|version:{sacre}",
         **dict.fromkeys(ROUGE, f"nrefs:{references}|{own}"),
     }
-    return Quality({name: min(1.0, value) for name, value in values.items()}, signatures)
+    return Quality(_values(overlaps), signatures)
+
+
+def _values(overlaps: Sequence[Overlap]) -> dict[str, float]:
+    bleu = CORPUS_BLEU._compute_score_from_stats(totals([one.bleu for one in overlaps])).score / 100
+    chrf = CORPUS_CHRF._compute_f_score(totals([one.chrf for one in overlaps])) / 100
+    rouge = np.mean([one.rouge for one in overlaps], axis=0).tolist()
+    values = {"bleu": bleu, "chrf": chrf, **dict(zip(ROUGE, rouge, strict=True))}
+    return {name: min(1.0, value) for name, value in values.items()}
 
 
 def totals(rows: Sequence[Sequence[int]]) -> list[int]:
@@ -96,11 +100,8 @@ def human_ceiling(references: Sequence[Sequence[str]]) -> dict[str, float] | Non
     shared = min(len(texts) for texts in references)
     if shared < 2:
         return None
-    runs = [
-        quality_of([_against_others(tuple(texts), i) for texts in references], spread([own[1:] for own in references]))
-        for i in range(shared)
-    ]
-    return {name: sum(run.values[name] for run in runs) / len(runs) for name in runs[0].values}
+    runs = [_values([_against_others(tuple(texts), i) for texts in references]) for i in range(shared)]
+    return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
 
 
 @lru_cache(maxsize=2048)  # every card of a suite asks again

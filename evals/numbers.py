@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import regex
 
 from evals import text as reading
@@ -27,7 +29,9 @@ def _any(words: str) -> str:
     return "|".join(words.split())
 
 
-_WORD = regex.compile(rf"\b(?:({_any(_TENS)})(?: ({_any(_ONES)}))?|({_any(_ONES)}))\b")
+_INITIALS = "".join({word[0] for word in _WORDS})
+# Looked at first: most words begin with none of these.
+_WORD = re.compile(rf"\b(?=[{_INITIALS}])(?:({_any(_TENS)})(?: ({_any(_ONES)}))?|({_any(_ONES)}))\b")
 _UNIT = regex.compile(r"(?<![a-z])(\d+) ?([a-z]+)\b")
 _NUMBER_ZH = regex.compile(r"[零〇一二两三四五六七八九十百千]+")
 _UNIT_ZH = regex.compile(rf"(\d) ?({'|'.join(sorted(_UNITS_ZH, key=len, reverse=True))})(?![a-z])")

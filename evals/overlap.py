@@ -225,7 +225,7 @@ class _References:
             return np.zeros((len(self.texts), len(own.ids)), self.counts.dtype)
         place = self.ids.searchsorted(own.ids)
         place[place == len(self.ids)] = 0
-        both: np.ndarray = np.minimum(self.counts[:, place], own.counts)
+        both: np.ndarray = np.minimum(self.counts.take(place, axis=1), own.counts)
         both *= self.ids[place] == own.ids
         return both
 
@@ -245,10 +245,16 @@ def chrf_rows(texts: Sequence[Reading]) -> list[list[int]]:
     that both have, for each order."""
     own = [text.characters for text in texts]
     ids, counts = _table(own)
-    first, second = np.triu_indices(len(own), 1)
+    first, second = _pairs(len(own))
     both = _sums(np.minimum(counts[first], counts[second]), ids.searchsorted(_ORDERS[: CHRF_ORDER + 1])).tolist()
     pairs = zip(first.tolist(), second.tolist(), both, strict=True)
     return [_row(own[one].sizes, own[two].sizes, shared) for one, two, shared in pairs]
+
+
+@lru_cache(maxsize=16)
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the second of each two, as itertools.combinations orders them."""
+    return np.triu_indices(count, 1)
 
 
 def _table(texts: Sequence[Grams]) -> tuple[np.ndarray, np.ndarray]:
@@ -258,10 +264,15 @@ def _table(texts: Sequence[Grams]) -> tuple[np.ndarray, np.ndarray]:
     every = every[order]
     new = np.ones(len(every), bool)
     np.not_equal(every[1:], every[:-1], out=new[1:])
-    counts = np.zeros((len(texts), np.count_nonzero(new)), np.int32)
-    owners = np.arange(len(texts)).repeat([len(one.ids) for one in texts])
-    counts[owners[order], new.cumsum() - 1] = np.concatenate([one.counts for one in texts])[order]
-    return every[new], counts
+    ids = every[new]
+    column = np.empty(len(order), np.intp)
+    column[order] = new.cumsum() - 1
+    counts = np.zeros((len(texts), len(ids)), np.int32)
+    end = 0
+    for row, one in zip(counts, texts, strict=True):
+        start, end = end, end + len(one.ids)
+        row[column[start:end]] = one.counts
+    return ids, counts
 
 
 def _row(mine: Sequence[int], theirs: Sequence[int], both: Sequence[int]) -> list[int]:

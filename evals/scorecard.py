@@ -118,6 +118,7 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: Human) ->
     grades = Counter(one.score.grade for one in following)
     language = plan.suite.language
     used = [subject.samples[call.key] for call in plan.calls()]
+    read_loosely = loose([(one.text, one.item.task) for one in following], [one.score for one in following])
     return Arm(
         version=subject.version,
         digest=subject.digest,
@@ -133,9 +134,7 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: Human) ->
         samples=len(graded),
         tokens=sum(int(sample.score.get("tokens", 0)) for sample in used),
         seconds=_busy_seconds(used),
-        loose=statistics.wilson(
-            sum(loose(one.text, one.item.task, one.score) is Grade.EXCELLENT for one in following), len(following)
-        ),
+        loose=statistics.wilson(read_loosely.count(Grade.EXCELLENT), len(following)),
         styles=_styles(graded, human),
     )
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,14 +28,21 @@ def consistency(texts: Sequence[str], language: str) -> float:
 
 def _profile(text: str, language: str) -> np.ndarray:
     """How often each mark of style stands in the text, square roots so that no comma rules, of length 1 or 0."""
-    read = comparable(text)
-    words = Counter(() if language == "zh" else latin_words(read))
-    counts = [words[mark] if mark.isalpha() and language != "zh" else read.count(mark) for mark in _marks(language)]
+    read, marks = comparable(text), _marks(language)
+    said = Counter(latin_words(read) if marks.words else ())
+    counts = [*(said.get(word, 0) for word in marks.words), *map(read.count, marks.anywhere)]
     profile: np.ndarray = np.sqrt(np.array(counts, dtype=float))
     return profile / max(float(np.linalg.norm(profile)), 1e-12)
 
 
+class _Marks(NamedTuple):
+    words: tuple[str, ...]  # counted where they stand whole
+    anywhere: tuple[str, ...]
+
+
 @cache
-def _marks(language: str) -> tuple[str, ...]:
+def _marks(language: str) -> _Marks:
     lines = (DATA / f"style_{language}.txt").read_text(encoding="utf-8").split("\n")
-    return tuple(mark for line in lines if not line.startswith("# ") for mark in line.split())
+    marks = [mark for line in lines if not line.startswith("# ") for mark in line.split()]
+    words = tuple(mark for mark in marks if mark.isalpha() and language != "zh")
+    return _Marks(words, tuple(mark for mark in marks if mark not in words))

@@ -18,6 +18,7 @@ GAP = 3  # words that carry meaning may stand between those of the phrase
 NO = "no"  # the stem of every word that denies
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?")
+_ASCII_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+(?:[.,][0-9]+)*")  # what that is of comparable ASCII
 _END = re.compile(r"[.!?;]+(?=\s|$)")
 # What may stand between a number and what it counts: no comma, and nothing that begins another fact.
 _DESCRIBED = re.compile(r"[^\w.,;:!?]*(?:[a-z']+ ){0,2}")
@@ -34,20 +35,23 @@ class _Sentence:
     """Its words that carry meaning: their stems, and where they stand in the text."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
-        self._text, self._start, self._end = text, start, end
-        self.all_stems = frozenset(map(_stem, _WORD.findall(text, start, end)))  # of words without meaning too
+        self._text, self._start = text, start
+        self._words: list[str] = (_ASCII_WORD if text.isascii() else _WORD).findall(text, start, end)
+        self.all_stems = frozenset(map(_stem, self._words))  # of words without meaning too
 
     @cached_property
-    def _words(self) -> list[re.Match[str]]:
-        return [word for word in _WORD.finditer(self._text, self._start, self._end) if word[0] not in _LIGHT]
+    def stems(self) -> list[str]:
+        return [_stem(word) for word in self._words if word not in _LIGHT]
 
     @cached_property
-    def stems(self) -> tuple[str, ...]:
-        return tuple(_stem(word[0]) for word in self._words)
-
-    @cached_property
-    def places(self) -> tuple[tuple[int, int], ...]:
-        return tuple(word.span() for word in self._words)
+    def places(self) -> list[tuple[int, int]]:
+        found, end = [], self._start
+        for word in self._words:
+            start = self._text.index(word, end)  # between two words stands no letter and no digit
+            end = start + len(word)
+            if word not in _LIGHT:
+                found.append((start, end))
+        return found
 
 
 def has(text: str, phrase: str, denied: Denied) -> bool:
@@ -77,7 +81,7 @@ def _wanted(phrase: str) -> tuple[tuple[str, ...], frozenset[str]]:
     return stems, frozenset(stems)
 
 
-def _spans(text: str, sentence: _Sentence, wanted: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
+def _spans(text: str, sentence: _Sentence, wanted: tuple[str, ...]) -> Iterator[list[tuple[int, int]]]:
     """The places of words among which all wanted stems stand close together, and no denial that the phrase lacks."""
     for first, stem in enumerate(sentence.stems):
         if stem not in wanted:

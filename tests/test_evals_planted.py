@@ -178,7 +178,7 @@ def test_read_loosely_no_text_gets_worse(data: st.DataObject, before: str, after
     item = data.draw(st.sampled_from(SHIPPED[data.draw(st.sampled_from(["en", "zh"]))].items))
     text = f"{before}\n{item.references[0]}\n{after}"
     strict = score(text, item.task)
-    assert GRADES.index(loose(text, item.task, strict)) >= GRADES.index(strict.grade)
+    assert GRADES.index(loose([(text, item.task)], [strict])[0]) >= GRADES.index(strict.grade)
 
 
 def test_good_copy_in_a_wrapping_is_excellent_only_loosely() -> None:
@@ -186,7 +186,7 @@ def test_good_copy_in_a_wrapping_is_excellent_only_loosely() -> None:
     text = f"Sure! Here is the product copy that you asked me for:\n**{item.references[0]}**\nLet me know if it works!"
     strict = score(text, item.task)
     assert strict.grade is not Grade.EXCELLENT
-    assert loose(text, item.task, strict) is Grade.EXCELLENT
+    assert loose([(text, item.task)], [strict])[0] is Grade.EXCELLENT
 
 
 def test_texts_in_one_style_are_more_alike_than_texts_in_two() -> None:
