@@ -65,9 +65,9 @@ def _imperative(clause: Sequence[str], alone: bool) -> bool:
         words = words[1:]
     if not words:
         return False
-    if _words("en", "~").fullmatch(words[0]):
+    if words[0] in _listed("en", "~"):
         return words[1:2] != [] and words[1] in _OBJECT
-    return bool(_words("en", "").fullmatch(words[0])) and (len(words) > 1 or alone)
+    return words[0] in _listed("en", "") and (len(words) > 1 or alone)
 
 
 def _asks_zh(sentence: str, names: Sequence[str]) -> bool:
@@ -90,8 +90,14 @@ def _form_zh() -> re.Pattern[str]:
 
 @cache
 def _words(language: str, mark: str) -> re.Pattern[str]:
-    """Any of the words that have a mark in the data file; "" for those without one."""
-    lines = (DATA / f"actions_{language}.txt").read_text(encoding="utf-8").splitlines()
-    found = [line.lstrip("+-=~*") for line in lines if line and (line[0] if line[0] in "#+-=~*" else "") == mark]
-    words = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
+    """Any of those listed."""
+    words = "|".join(map(re.escape, sorted(_listed(language, mark), key=lambda word: (-len(word), word))))
     return re.compile(rf"\b(?:{words})\b" if language == "en" else words)
+
+
+@cache
+def _listed(language: str, mark: str) -> frozenset[str]:
+    """The words that have a mark in the data file; "" for those without one."""
+    lines = (DATA / f"actions_{language}.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if line and (line[0] if line[0] in "#+-=~*" else "") == mark]
+    return frozenset(line.lstrip("+-=~*") for line in lines)

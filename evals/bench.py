@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import random
 import resource
@@ -78,8 +77,6 @@ def _start_at(barrier: Barrier) -> None:
 def _score(language: str) -> _Scored:
     plan, starter = _large_plan(language), read_starter(language)
     candidate, live = (_subject(name, plan, seed) for seed, name in enumerate(("candidate", "live")))
-    gc.collect()
-    gc.freeze()  # else a full collection goes through all that was imported and made for the bench
     _start[0].wait()
     started, cpu = time.monotonic(), time.process_time()
     pairs = [(pair.task, pair.output) for pair in starter]

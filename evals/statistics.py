@@ -69,13 +69,15 @@ def paired_bleu(candidate: Sequence[Overlap], live: Sequence[Overlap], seed: int
 
     So few briefs that even their agreement proves nothing leave any difference possible, with p = 1.
     """
-    # A resample's counts are a sum of rows.
     rows = [np.asarray([one.bleu for one in overlaps]) for overlaps in (candidate, live)]
-    rng = np.random.default_rng(seed)
+    briefs = len(candidate)
     value = _bleu(rows[0].sum(axis=0)) - _bleu(rows[1].sum(axis=0))
-    draws = (rng.integers(0, len(candidate), len(candidate)) for _ in range(RESAMPLES // 2))
-    spread = np.array([_bleu(rows[0][draw].sum(axis=0)) - _bleu(rows[1][draw].sum(axis=0)) for draw in draws])
-    if len(candidate) < FEW_CLUSTERS:
+    # A resample's counts are a sum of rows: of each as often as it was drawn.
+    rng = np.random.default_rng(seed)
+    drawn = [np.bincount(rng.integers(0, briefs, briefs), minlength=briefs) for _ in range(RESAMPLES // 2)]
+    new, old = (np.stack(drawn) @ one for one in rows)
+    spread = np.array([_bleu(one) - _bleu(other) for one, other in zip(new, old, strict=True)])
+    if briefs < FEW_CLUSTERS:
         return Difference(value, -1.0, 1.0, 1.0)
     low, high = np.percentile(spread, [2.5, 97.5])
     p = (1 + np.sum(np.abs(spread - spread.mean()) >= abs(value))) / (1 + len(spread))
