@@ -31,7 +31,6 @@ _FOREIGN = """de la el los las que para con una un les des le et pour avec der d
 voor il di che per uma os och för att ett"""
 ENGLISH = frozenset(_ENGLISH.split())
 FOREIGN = frozenset(_FOREIGN.split())
-BLOCK = 64  # texts; of 16 to 256 the fastest
 FEW_WORDS = 8  # below this, function words say nothing about the language
 MANY_WORDS, FUNCTION_WORDS = 20, 0.12  # of so many words as many are function words: a quarter or more in people's copy
 
@@ -151,9 +150,8 @@ def score(text: str, task: Task) -> Score:
 
 
 def scores(written: Sequence[tuple[str, Task]]) -> list[Score]:
-    """`score` of many texts, in less time: a processor's cache holds one check and a block of texts, not all checks."""
-    blocks = (written[start : start + BLOCK] for start in range(0, len(written), BLOCK))
-    return [one for block in blocks for one in _scores(block)]
+    """`score` of many texts, in less time."""
+    return [one for block in reading.blocks(written) for one in _scores(block)]
 
 
 def _scores(written: Sequence[tuple[str, Task]]) -> list[Score]:
@@ -174,7 +172,7 @@ def _grade(checks: Sequence[CheckResult]) -> Grade:
     return Grade.FAIL if any(missed) else Grade.ACCEPTABLE if missed else Grade.EXCELLENT
 
 
-def loose(written: Sequence[tuple[str, Task]], strict: Sequence[Score]) -> list[Grade]:
+def loose_grades(written: Sequence[tuple[str, Task]], strict: Sequence[Score]) -> list[Grade]:
     """For each text the best grade of it and of itself without asterisks, first or last line (Zhou et al. 2023).
 
     It tells a model that wraps good copy ("Sure, here it is:") from one that misses the brief.

@@ -16,11 +16,10 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 from sacrebleu.tokenizers.tokenizer_zh import _UCODE_RANGES
 
-from evals.text import tokens
+from evals.text import blocks, tokens
 
 BLEU_ORDER, CHRF_ORDER, ROUGE_ORDER = 4, 6, 2
 _CHARACTERS = slice(BLEU_ORDER, BLEU_ORDER + CHRF_ORDER)  # the orders of characters in Reading.all
-BLOCK = 64  # texts
 ROUGE = ("rouge1", "rouge2", "rougeL")
 CORPUS_BLEU = BLEU(tokenize="zh")
 CORPUS_CHRF, PAIR_CHRF = CHRF(), CHRF(eps_smoothing=True)
@@ -194,22 +193,23 @@ class Overlap:
 
 
 def overlap(own: Reading, references: Sequence[str]) -> Overlap:
-    return _overlap(own, references, _references(tuple(references)).shared(own.all))
+    others = _references(tuple(references))
+    return _overlap(own, others, others.shared(own.all))
 
 
 def overlaps(written: Sequence[tuple[str, Sequence[str]]]) -> list[Overlap]:
-    """`overlap` of many texts, in less time: a processor's cache holds one step and a block of texts, not all steps."""
+    """`overlap` of many texts, in less time."""
     found: list[Overlap] = []
-    for start in range(0, len(written), BLOCK):
-        block = [(Reading(text), tuple(references)) for text, references in written[start : start + BLOCK]]
-        read = [own.all for own, _ in block]
-        shared = [_references(references).shared(one) for one, (_, references) in zip(read, block, strict=True)]
-        found += [_overlap(own, references, both) for (own, references), both in zip(block, shared, strict=True)]
+    for block in blocks(written):
+        pairs = [(Reading(text), _references(tuple(references))) for text, references in block]
+        counted = [own.all for own, _ in pairs]
+        shared = [others.shared(mine) for mine, (_, others) in zip(counted, pairs, strict=True)]
+        found += [_overlap(own, others, both) for (own, others), both in zip(pairs, shared, strict=True)]
     return found
 
 
-def _overlap(own: Reading, references: Sequence[str], shared: np.ndarray) -> Overlap:
-    mine, others = own.all, [read(text) for text in references]
+def _overlap(own: Reading, references: _References, shared: np.ndarray) -> Overlap:
+    mine, others = own.all, references.texts
     counts: list[list[int]] = _sums(shared, mine.bounds).tolist()
     rows = [_chrf_row(mine, other.all, both) for other, both in zip(others, counts, strict=True)]
     rouges = [_rouge(own, other, both) for other, both in zip(others, counts, strict=True)]

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from evals import metrics, stability, statistics, style
-from evals.checks import Grade, Score, loose, scores
+from evals.checks import Grade, Score, loose_grades, scores
 from evals.claims import claims_in
 from evals.overlap import Overlap, overlaps, read
 from evals.plan import FOLLOWING, STABILITY, Call, Plan
@@ -68,7 +68,6 @@ class Subject:
 def grade(calls: Iterable[Call], samples: Samples) -> list[Graded]:
     """Check the stored texts, with today's checks."""
     own = [(call, samples[call.key]) for call in calls]
-    # One after the other: the processor's cache doesn't hold all checks and all metrics at once.
     checked = scores([(sample.text, call.item.task) for call, sample in own])
     compared = [(sample.text, call.item.references) for call, sample in own if call.part == FOLLOWING]
     near = iter(overlaps(compared))
@@ -119,7 +118,7 @@ def arm(plan: Plan, subject: Subject, graded: Sequence[Graded], human: Human) ->
     grades = Counter(one.score.grade for one in following)
     language = plan.suite.language
     used = [subject.samples[call.key] for call in plan.calls()]
-    read_loosely = loose([(one.text, one.item.task) for one in following], [one.score for one in following])
+    read_loosely = loose_grades([(one.text, one.item.task) for one in following], [one.score for one in following])
     return Arm(
         version=subject.version,
         digest=subject.digest,
@@ -165,13 +164,13 @@ def _requirements(graded: Sequence[Graded]) -> dict[str, Rate]:
 def _metrics(following: Sequence[Graded], human: Human) -> tuple[Metric, ...]:
     texts = [one.text for one in following]
     references = metrics.spread([one.item.references for one in following])
-    overlaps = [one.overlap for one in following if one.overlap]
-    found = metrics.quality_of(overlaps, references)
+    near = [one.overlap for one in following if one.overlap]
+    found = metrics.quality_of(near, references)
     values = {
         **{name: found.values[name] for name in ("bleu", "rouge1", "rouge2", "rougeL", "chrf")},
         "distinct1": metrics.distinct(texts, 1),
         "distinct2": metrics.distinct(texts, 2),
-        "self_bleu": metrics.self_bleu([one.words for one in overlaps]),
+        "self_bleu": metrics.self_bleu([one.words for one in near]),
     }
     signatures = {
         **found.signatures,

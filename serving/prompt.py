@@ -23,7 +23,7 @@ def nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
-@lru_cache(maxsize=4096)  # likewise
+@lru_cache(maxsize=4096)  # likewise: the length check, then the spread and the mean of lengths
 def length_of(text: str, language: str) -> int:
     """As briefs ask for it: words for English (those with a letter or digit), Han characters for Chinese."""
     if language == "zh":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import unicodedata
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.checks import Grade, loose, score
+from evals.checks import Grade, loose_grades, score
 from evals.leaks import leaked
 from evals.lint import read_starter
 from evals.plan import STABILITY, Call, Plan
@@ -59,6 +60,21 @@ def card_of(
     plan: Plan, new: Callable[[Call], str], live: Callable[[Call], str], training: tuple[str, ...] = ()
 ) -> Card:
     return make_card(plan, written(plan, new), written(plan, live, "base"), base_model="toy", training=training)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_card_leaves_the_collector_as_it_was(collects: bool) -> None:
+    plan = Plan(SHIPPED["en"], items=2, briefs=1, repeats=2)
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        card_of(plan, excellent, excellent)
+        assert gc.isenabled() is collects
+        with pytest.raises(KeyError):
+            make_card(plan, Subject("unwritten", "", {}), None, base_model="toy")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -178,7 +194,7 @@ def test_read_loosely_no_text_gets_worse(data: st.DataObject, before: str, after
     item = data.draw(st.sampled_from(SHIPPED[data.draw(st.sampled_from(["en", "zh"]))].items))
     text = f"{before}\n{item.references[0]}\n{after}"
     strict = score(text, item.task)
-    assert GRADES.index(loose([(text, item.task)], [strict])[0]) >= GRADES.index(strict.grade)
+    assert GRADES.index(loose_grades([(text, item.task)], [strict])[0]) >= GRADES.index(strict.grade)
 
 
 def test_good_copy_in_a_wrapping_is_excellent_only_loosely() -> None:
@@ -186,7 +202,7 @@ def test_good_copy_in_a_wrapping_is_excellent_only_loosely() -> None:
     text = f"Sure! Here is the product copy that you asked me for:\n**{item.references[0]}**\nLet me know if it works!"
     strict = score(text, item.task)
     assert strict.grade is not Grade.EXCELLENT
-    assert loose([(text, item.task)], [strict])[0] is Grade.EXCELLENT
+    assert loose_grades([(text, item.task)], [strict])[0] is Grade.EXCELLENT
 
 
 def test_texts_in_one_style_are_more_alike_than_texts_in_two() -> None:
