@@ -119,7 +119,7 @@ def chrf_of_pairs(texts: Sequence[str]) -> list[float]:
     if len(texts) < 2:
         return []
     blank = [not text.strip() for text in texts]
-    rows = chrf_rows([Reading(text) for text in texts])
+    rows = chrf_rows(texts)
     return [
         float(blank[one] and blank[two])
         if blank[one] or blank[two]

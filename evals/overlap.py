@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import regex
@@ -96,26 +96,39 @@ def _sums(counts: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return at[..., 1:] - at[..., :-1]
 
 
-def grams(*kinds: tuple[np.ndarray, int]) -> Grams:
-    """N-grams of a text that is given as one number a unit (word or character), and how long the longest are.
+def grams(texts: Sequence[Sequence[np.ndarray]], longest: Sequence[int]) -> list[Grams]:
+    """The n-grams of texts that are given as one number a unit, such as a word or a character; together in less time.
 
-    Several kinds of units stand after each other in `bounds` and `sizes`.
+    Args:
+        texts: for each, the units of each kind.
+        longest: of each kind, how long its longest n-grams are. The kinds stand after each other in `bounds`.
     """
-    values = []
-    for codes, orders in kinds:
-        values.append(codes)
-        for n in range(1, orders):
-            values.append(values[-1][:-1] * _BASE + codes[n:])
-    sizes = [len(one) for one in values]
-    ids = np.concatenate(values)
+    values: list[list[np.ndarray]] = [[] for _ in texts]
+    for codes, orders in zip(zip(*texts, strict=True), longest, strict=True):
+        spans = list(pairwise(accumulate(map(len, codes), initial=0)))
+        units = value = np.concatenate(codes)
+        for n in range(orders):
+            if n:
+                value = value[:-1] * _BASE + units[n:]
+            for own, (start, end) in zip(values, spans, strict=True):
+                own.append(value[start : max(start, end - n)])  # without what reaches into the next text
+    sizes = [list(map(len, own)) for own in values]
+    ids = np.concatenate(list(chain.from_iterable(values)))
     ids &= _VALUE
-    ids |= _ORDERS[: len(sizes)].repeat(sizes)
-    ids.sort()
-    differs = np.ones(len(ids) + 1, bool)
+    ids |= np.tile(_ORDERS[: sum(longest)], len(texts)).repeat(list(chain.from_iterable(sizes)))
+    starts = list(accumulate(map(sum, sizes), initial=0))
+    for start, end in pairwise(starts):
+        ids[start:end].sort()
+    differs = np.empty(len(ids) + 1, bool)
     np.not_equal(ids[1:], ids[:-1], out=differs[1:-1])
+    differs[starts] = True
     edges = differs.nonzero()[0]
-    ids = ids[edges[:-1]]
-    return Grams(ids, edges[1:] - edges[:-1], ids.searchsorted(_ORDERS[: len(sizes) + 1]), sizes)
+    ids, counts = ids[edges[:-1]], edges[1:] - edges[:-1]
+    found = []
+    for size, (start, end) in zip(sizes, pairwise(edges.searchsorted(starts).tolist()), strict=True):
+        mine = ids[start:end]
+        found.append(Grams(mine, counts[start:end], mine.searchsorted(_ORDERS[: len(size) + 1]), size))
+    return found
 
 
 def _word_codes(words: Sequence[str]) -> np.ndarray:
@@ -145,21 +158,9 @@ class Reading:
         return self.all.first(BLEU_ORDER)
 
     @cached_property
-    def characters(self) -> Grams:
-        """For chrF alone."""
-        return grams((self._characters, CHRF_ORDER))
-
-    @cached_property
     def all(self) -> Grams:
         """For BLEU, chrF and ROUGE at once: orders 1 to 4 of words, 1 to 6 of characters, 1 and 2 of tokens."""
-        words = _word_codes(bleu_words(self.text))
-        return grams((words, BLEU_ORDER), (self._characters, CHRF_ORDER), (_word_codes(self.tokens), ROUGE_ORDER))
-
-    @property
-    def _characters(self) -> np.ndarray:
-        # chrF reads no white space.
-        codes = np.frombuffer("".join(self.text.split()).encode("utf-32-le", "surrogatepass"), np.uint32)
-        return codes.astype(np.uint64)
+        return all_grams([self])[0]
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -168,6 +169,17 @@ class Reading:
         for place, token in enumerate(self.tokens):
             found[token] = found.get(token, 0) | 1 << place
         return found
+
+
+def all_grams(texts: Sequence[Reading]) -> list[Grams]:
+    """`Reading.all` of each."""
+    units = [(_word_codes(bleu_words(one.text)), _characters(one.text), _word_codes(one.tokens)) for one in texts]
+    return grams(units, (BLEU_ORDER, CHRF_ORDER, ROUGE_ORDER))
+
+
+def _characters(text: str) -> np.ndarray:
+    # chrF reads no white space.
+    return np.frombuffer("".join(text.split()).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
 
 
 @lru_cache(maxsize=2048)  # references are read again for every sample of their brief
@@ -193,23 +205,23 @@ class Overlap:
 
 
 def overlap(own: Reading, references: Sequence[str]) -> Overlap:
-    others = _references(tuple(references))
-    return _overlap(own, others, others.shared(own.all))
+    return _overlap(own, own.all, _references(tuple(references)))
 
 
 def overlaps(written: Sequence[tuple[str, Sequence[str]]]) -> list[Overlap]:
     """`overlap` of many texts, in less time."""
     found: list[Overlap] = []
     for block in blocks(written):
-        pairs = [(Reading(text), _references(tuple(references))) for text, references in block]
-        counted = [own.all for own, _ in pairs]
-        shared = [others.shared(mine) for mine, (_, others) in zip(counted, pairs, strict=True)]
-        found += [_overlap(own, others, both) for (own, others), both in zip(pairs, shared, strict=True)]
+        readings = [Reading(text) for text, _ in block]
+        found += [
+            _overlap(own, counted, _references(tuple(references)))
+            for own, counted, (_, references) in zip(readings, all_grams(readings), block, strict=True)
+        ]
     return found
 
 
-def _overlap(own: Reading, references: _References, shared: np.ndarray) -> Overlap:
-    mine, others = own.all, references.texts
+def _overlap(own: Reading, mine: Grams, references: _References) -> Overlap:
+    others, shared = references.texts, references.shared(mine)
     counts: list[list[int]] = _sums(shared, mine.bounds).tolist()
     rows = [_chrf_row(mine, other.all, both) for other, both in zip(others, counts, strict=True)]
     rouges = [_rouge(own, other, both) for other, both in zip(others, counts, strict=True)]
@@ -254,10 +266,10 @@ def _chrf_row(mine: Grams, theirs: Grams, both: Sequence[int]) -> list[int]:
     return _row(mine.sizes[_CHARACTERS], theirs.sizes[_CHARACTERS], both[_CHARACTERS])
 
 
-def chrf_rows(texts: Sequence[Reading]) -> list[list[int]]:
+def chrf_rows(texts: Sequence[str]) -> list[list[int]]:
     """sacrebleu's row of each two texts, as itertools.combinations orders them: own n-grams, the other's, and those
     that both have, for each order."""
-    own = [text.characters for text in texts]
+    own = grams([(_characters(text),) for text in texts], (CHRF_ORDER,))
     ids, counts = _table(own)
     first, second = _pairs(len(own))
     both = _sums(np.minimum(counts[first], counts[second]), ids.searchsorted(_ORDERS[: CHRF_ORDER + 1])).tolist()
