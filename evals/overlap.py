@@ -89,7 +89,7 @@ class Grams:
 
 
 def _sums(counts: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """[..., ids] to [..., orders]."""
+    """[..., ids] to [..., orders]; with bounds of several texts, [texts, orders + 1], to [..., texts, orders]."""
     before = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), counts.dtype)
     counts.cumsum(axis=-1, out=before[..., 1:])
     at = before[..., bounds]
@@ -340,5 +340,6 @@ def self_matches(texts: Sequence[Grams]) -> list[list[int]]:
     second = np.repeat(np.where(sizes > 1, counts[np.minimum(first + 1, len(counts) - 1)], 0), sizes)
     clipped = np.empty_like(counts)
     clipped[order] = np.minimum(counts, np.where(counts == largest, second, largest))
-    ends = np.cumsum([len(one.ids) for one in texts])[:-1]
-    return [one.by_order(own) for one, own in zip(texts, np.split(clipped, ends), strict=True)]
+    starts = list(accumulate((len(one.ids) for one in texts[:-1]), initial=0))
+    sums: list[list[int]] = _sums(clipped, np.stack([one.bounds for one in texts]) + np.array(starts)[:, None]).tolist()
+    return sums

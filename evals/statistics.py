@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -34,10 +35,14 @@ def bootstrap(clusters: Sequence[float], seed: int) -> Estimate:
     values = np.asarray(clusters, dtype=float)
     if not len(values):
         return Estimate(0.0, 0.0, 0.0)
-    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    low, high = np.percentile(values[_draws(len(values), seed)].mean(axis=1), [2.5, 97.5])
     mean = float(values.mean())
     return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+
+
+@lru_cache(maxsize=2)  # every k of pass^k, of each version, asks again
+def _draws(clusters: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, clusters, (RESAMPLES, clusters))
 
 
 def bootstrap_share(clusters: Sequence[float], seed: int) -> Estimate:
