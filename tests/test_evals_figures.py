@@ -14,7 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from evals import metrics, statistics
 from evals.checks import score
-from evals.overlap import Reading, bleu_words, overlap
+from evals.overlap import Reading, bleu_words, overlap, overlaps
 from evals.stability import brief_stability, pass_curve
 from evals.suite import Item
 from evals.text import tokens
@@ -270,6 +270,18 @@ def test_rouge_is_rouge_scores_own_for_any_text(corpus: list[tuple[str, list[str
     found = metrics.quality([text for text, _ in corpus], [own for _, own in corpus]).values
     for name in ("rouge1", "rouge2", "rougeL"):
         assert found[name] == pytest.approx(sum(one[name].fmeasure for one in best) / len(best), abs=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(corpus=CORPUS)
+def test_texts_read_together_are_as_those_read_alone(corpus: list[tuple[str, list[str]]]) -> None:
+    for (text, references), together in zip(corpus, overlaps(corpus), strict=True):
+        alone = overlap(Reading(text), references)
+        assert (together.bleu, together.chrf, together.rouge) == (alone.bleu, alone.chrf, alone.rouge)
+        for field in ("ids", "counts", "bounds"):
+            assert getattr(together.words, field).tolist() == getattr(alone.words, field).tolist()
+    texts = [text for text, _ in corpus]
+    assert metrics.chrf_of_pairs(texts) == [metrics.chrf(one, other) for one, other in combinations(texts, 2)]
 
 
 @settings(max_examples=100, deadline=None)
